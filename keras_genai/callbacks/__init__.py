@@ -1,0 +1,6 @@
+"""Callbacks: what happens around training, never in it."""
+
+from keras_genai.callbacks.run_folder import RunFolder
+from keras_genai.callbacks.samples import ImageSamples, TextSamples
+
+__all__ = ["ImageSamples", "RunFolder", "TextSamples"]

@@ -1,0 +1,175 @@
+"""The run folder: what a run is, what it has done, and all that is needed to go on exactly."""
+
+import csv
+import io
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_genai import __version__, pictures
+from keras_genai._files import write_text
+from keras_genai._log import say
+from keras_genai.zoo import loading
+
+CHECKPOINT_SECONDS = 300
+CURVE_SECONDS = 30
+
+
+class RunFolder(keras.callbacks.Callback):
+    """Writes `config.json`, `history.csv`, `loss.png` and `checkpoint.keras`, each atomically.
+
+    A checkpoint is written before the first step, after each epoch and every five minutes.
+
+    Args:
+        path: The folder.
+        config: What the run is; see `open_folder`.
+        continued: Whether the folder held the run already.
+    """
+
+    def __init__(self, path: str | Path, config: Mapping[str, Any], continued: bool = False):
+        super().__init__()
+        self.path, self.config, self.continued = Path(path), config, continued
+        self.rows: list[dict[str, Any]] = []
+        self.last_checkpoint = self.last_curve = time.monotonic()
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if self.continued:
+            # A row written after the checkpoint belongs to an epoch that is done again.
+            rows = _read_csv(self.path / "history.csv")
+            self.rows = [row for row in rows if int(row["epoch"]) <= self.model.progress.epoch]
+        else:
+            self.checkpoint()
+            write_text(self.path / "config.json", json.dumps(self.config, indent=1) + "\n")
+            self.continued = True
+        say(f"Run folder: {self.path}")
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if time.monotonic() - self.last_checkpoint > CHECKPOINT_SECONDS:
+            self.checkpoint()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        progress = self.model.progress
+        place = {
+            "epoch": epoch + 1,
+            "step": progress.step,
+            "seconds": f"{progress.milliseconds / 1000:.1f}",
+        }
+        self.rows.append({**place, **{name: float(v) for name, v in (logs or {}).items()}})
+        # In this order: a row without its checkpoint is dropped when the run is continued.
+        self._write_history()
+        self.checkpoint()
+        if time.monotonic() - self.last_curve > CURVE_SECONDS:
+            self._draw_curve()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._draw_curve()
+
+    def checkpoint(self) -> None:
+        """Saves the model with all that continuing needs."""
+        self.model.save(self.path / loading.CHECKPOINT)
+        self.last_checkpoint = time.monotonic()
+
+    def _write_history(self) -> None:
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        text = io.StringIO()
+        table = csv.DictWriter(text, [*names], lineterminator="\n")
+        table.writeheader()
+        table.writerows(self.rows)
+        write_text(self.path / "history.csv", text.getvalue())
+
+    def _draw_curve(self) -> None:
+        names = [name for name in self.rows[-1] if name not in ("step", "seconds")]
+        columns = {
+            name: [float(row.get(name) or "nan") for row in self.rows] for name in names
+        }
+        pictures.save_loss_curve(self.path / "loss.png", columns)
+        self.last_curve = time.monotonic()
+
+
+def open_folder(run_dir: Any, model: Any, settings: Mapping[str, Any]) -> RunFolder | None:
+    """Starts a run folder or continues the one at `run_dir`, loading its state into `model`.
+
+    Args:
+        run_dir: None for a new folder, False for none, or a path.
+        model: The built model.
+        settings: Data and batches, which must agree when a run is continued.
+
+    Raises:
+        ValueError: If the folder holds another run, or files that are not a run.
+    """
+    if run_dir is False:
+        return None
+    config = {
+        "recipe": model.recipe or type(model).__name__,
+        "arguments": model.arguments,
+        "settled": {name: getattr(model, name) for name in model.from_data},
+        "seed": model.seed,
+        **settings,
+        "versions": {
+            "keras_genai": __version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    if run_dir is None:
+        return RunFolder(_new_folder(config["recipe"]), config)
+    path = Path(run_dir)
+    if (path / "config.json").exists():
+        _check_same_run(path, json.loads((path / "config.json").read_text("utf-8")), config)
+        model.adopt(loading.load(path))
+        say(f"Continuing {path} after epoch {model.progress.epoch}, step {model.progress.step}")
+        return RunFolder(path, config, continued=True)
+    if path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):
+        leftovers = {entry.name for entry in path.iterdir()} - {loading.CHECKPOINT, "samples"}
+        if leftovers - {"tensorboard"}:
+            raise ValueError(
+                "This folder holds files that are not a run's; choose a new or empty one. "
+                f"Received: run_dir={str(path)!r} with {sorted(leftovers)[:5]}"
+            )
+    path.mkdir(parents=True, exist_ok=True)
+    return RunFolder(path, config)
+
+
+def _new_folder(name: str) -> Path:
+    """The next free runs/<name>/<nnn>; two runs that start at once get two folders."""
+    root = Path(os.environ.get("KERAS_GENAI_RUNS", "runs")) / name
+    root.mkdir(parents=True, exist_ok=True)
+    taken = [int(entry.name) for entry in root.iterdir() if entry.name.isdigit()]
+    number = max(taken, default=0) + 1
+    while True:
+        try:
+            (root / f"{number:03d}").mkdir()
+            return root / f"{number:03d}"
+        except FileExistsError:
+            number += 1
+
+
+def _check_same_run(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    new = json.loads(json.dumps(new))  # tuples become lists, as in the file
+    differences = [
+        f"  {key}: the run has {old.get(key)!r}, this call {new[key]!r}"
+        for key in new
+        if key not in ("seed", "versions", "exact") and old.get(key) != new[key]
+    ]
+    if differences:
+        raise ValueError(
+            "This folder holds another run, which can only be continued with the same recipe, "
+            "arguments and data; choose another run_dir or make these agree:\n"
+            + "\n".join(differences)
+            + f"\nReceived: run_dir={str(path)!r}"
+        )
+
+
+def _read_csv(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,100 @@
+"""Sample writers, one a modality: what the model makes, the same latents after every epoch."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_genai import pictures
+from keras_genai._files import write_text
+
+
+class _Samples(keras.callbacks.Callback):
+    """Calls `write(epoch)` before the first epoch and after each."""
+
+    def __init__(self, folder: str | Path):
+        super().__init__()
+        self.folder = Path(folder)
+        self.samples = self.folder / "samples"
+        self.board = None
+        # TensorFlow no longer installs TensorBoard; without it tf.summary raises.
+        if importlib.util.find_spec("tensorboard"):
+            self.board = tf.summary.create_file_writer(str(self.folder / "tensorboard"))
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if self.model.progress.step == 0:
+            self.write(0)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.write(epoch + 1)
+        if self.board:
+            with self.board.as_default(step=epoch + 1):
+                for name, value in (logs or {}).items():
+                    tf.summary.scalar(name, value)
+            self.board.flush()
+
+    def write(self, epoch: int) -> None:
+        """Writes the samples of an epoch."""
+        raise NotImplementedError
+
+
+class ImageSamples(_Samples):
+    """Writes `samples/epoch_0001.png` ... and, at the end, `samples.gif`.
+
+    A model that reconstructs also gets `samples/reconstructions_0001.png`: real images above their
+    reconstructions.
+
+    Args:
+        folder: The run folder.
+        examples: uint8 `(N, H, W, C)`, the images that are reconstructed.
+    """
+
+    def __init__(self, folder: str | Path, examples: np.ndarray):
+        super().__init__(folder)
+        self.examples = examples
+
+    def write(self, epoch: int) -> None:
+        """Writes a grid of images from fixed latents."""
+        sheet = pictures.grid(self.model.preview(seed=0))
+        pictures.save_image(self.samples / f"epoch_{epoch:04d}.png", sheet)
+        if hasattr(self.model, "reconstruct"):
+            pairs = np.concatenate([self.examples, self.model.reconstruct(self.examples)])
+            sheet = pictures.grid(pairs, columns=len(self.examples))
+            pictures.save_image(self.samples / f"reconstructions_{epoch:04d}.png", sheet)
+        if self.board:
+            with self.board.as_default(step=epoch):
+                tf.summary.image("samples", sheet[None])
+
+    def on_train_end(self, logs: Any = None) -> None:
+        frames = sorted(self.samples.glob("epoch_*.png"))
+        if frames:
+            pictures.save_gif(self.folder / "samples.gif", frames)
+
+
+class TextSamples(_Samples):
+    """Writes `samples/epoch_0001.txt` ...
+
+    Args:
+        folder: The run folder.
+    """
+
+    def write(self, epoch: int) -> None:
+        """Writes a few texts from fixed seeds."""
+        text = "\n\n----\n\n".join(self.model.preview(seed=0))
+        write_text(self.samples / f"epoch_{epoch:04d}.txt", text + "\n")
+        if self.board:
+            with self.board.as_default(step=epoch):
+                tf.summary.text("samples", text)
+
+
+def writer(model: Any, folder: str | Path, source: Any) -> keras.callbacks.Callback:
+    """The sample writer for the model's modality."""
+    if model.modality == "text":
+        return TextSamples(folder)
+    if not source.exact:
+        batch = next(iter(source.dataset))
+        return ImageSamples(folder, np.asarray(batch["image"])[:10])
+    return ImageSamples(folder, np.asarray(source.gather(np.arange(min(10, len(source))))["image"]))

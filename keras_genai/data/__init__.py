@@ -1,0 +1,12 @@
+"""Data: names, paths, arrays, text and streams as sources of items.
+
+>>> from keras_genai import data
+>>> digits = data.load("digits")
+>>> digits.train.image_shape, len(digits.train)
+((28, 28, 1), 10000)
+"""
+
+from keras_genai.data.base import DataError, Dataset, Source
+from keras_genai.data.loading import fetch, load, names
+
+__all__ = ["DataError", "Dataset", "Source", "fetch", "load", "names"]

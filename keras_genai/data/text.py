@@ -1,0 +1,116 @@
+"""Text: files, folders of files, lists of documents."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from keras_genai.data.base import DataError, Dataset, Source, cut_point
+from keras_genai.data.folder import walk
+
+
+class TextSource(Source):
+    """Documents of text. Models of text encode it themselves.
+
+    Args:
+        documents: the texts, in order.
+        name: what messages call the data.
+    """
+
+    modality = "text"
+
+    def __init__(self, documents: list[str], *, name: str) -> None:
+        self.documents, self.name = documents, name
+        if not any(documents):
+            raise DataError(
+                "Text must have at least one character. "
+                f"Received: {len(documents)} empty documents in {name!r}"
+            )
+
+    @functools.cached_property
+    def text(self) -> str:
+        """All documents, joined by line breaks."""
+        return "\n".join(self.documents)
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def arrays(self, limit: int | None = None) -> dict[str, np.ndarray]:
+        """The first `limit` documents (all of them by default)."""
+        return {"text": np.array(self.documents[:limit], dtype=object)}
+
+    def split(self, fraction: float, seed: int) -> tuple[Source, Source | None]:
+        """Cuts off the last `fraction` of the characters, between documents if there are several.
+
+        A single document is cut where the share is reached.
+        """
+        if len(self.documents) == 1:
+            text = self.documents[0]
+            kept = cut_point(len(text), fraction, self.name)
+            parts = [text[:kept]], [text[kept:]]
+        else:
+            kept = cut_point(len(self.documents), fraction, self.name)
+            kept = self._documents_kept(fraction) if fraction else kept
+            parts = self.documents[:kept], self.documents[kept:]
+        if not any(parts[1]):
+            return self, None
+        train, validation = (TextSource(part, name=self.name) for part in parts)
+        return train, validation
+
+    def _documents_kept(self, fraction: float) -> int:
+        """As many documents as hold the first 1 - `fraction` of the characters; leaves one."""
+        ends = np.cumsum([len(document) for document in self.documents])
+        kept = int(np.searchsorted(ends, ends[-1] * (1 - fraction), side="left")) + 1
+        return min(max(kept, 1), len(self.documents) - 1)
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for document in self.documents:
+            digest.update(document.encode("utf-8", "surrogatepass") + b"\0")
+        return digest.hexdigest()[:12]
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 file, its line ends as in Python.
+
+    Raises:
+        DataError: bytes that are not UTF-8, with the place of the first.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            "Text files must be UTF-8. Convert the file, for example with "
+            f"`iconv -f latin1 -t utf-8`. Received: byte {error.object[error.start]:#04x} at "
+            f"offset {error.start} of {path}"
+        ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def load_file(path: Path) -> Dataset:
+    """One text file: one document."""
+    return Dataset(path.stem, TextSource([read_text(path)], name=path.name))
+
+
+def load_folder(path: Path) -> Dataset:
+    """The `.txt` files of a folder, each a document."""
+    files = text_files(path)
+    if not files:
+        raise DataError(f"A folder of texts must hold .txt files. Received: none in {path}")
+    name = path.resolve().name
+    documents = [read_text(file) for file in files]
+    return Dataset(name, TextSource(documents, name=name))
+
+
+def text_files(path: Path) -> list[Path]:
+    """The `.txt` files below a folder, sorted."""
+    return [Path(file) for file in walk(str(path)) if file.lower().endswith(".txt")]
+
+
+def load_texts(texts: Sequence[str]) -> Dataset:
+    """A list of strings, each a document."""
+    return Dataset("text", TextSource(list(texts), name="text"))

@@ -1,0 +1,1 @@
+"""One file a model. `base.py` holds what they share: plumbing, never maths."""

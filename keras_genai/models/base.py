@@ -1,0 +1,629 @@
+"""`GenerativeModel`: the plumbing that all models share. No model's mathematics is here.
+
+A model file subclasses `ImageModel` or `TextModel` and writes `build_networks`, `call`,
+`train_step`, `test_step` and `sample`. This file does the rest: networks built once the data are
+known, named losses, one optimizer a network, owned randomness, saving that loses nothing, `fit` on
+names, paths and arrays, and `generate`.
+
+Shapes everywhere: B batch, H height, W width, C channels, T time, V vocabulary, Z latent size.
+"""
+
+import contextlib
+import functools
+import inspect
+import os
+import random
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_genai import data as data_module
+from keras_genai._files import atomic
+from keras_genai.data import images, pipeline
+from keras_genai.models import training
+
+
+def network(function: Callable[..., keras.Model]) -> Callable[..., keras.Model]:
+    """Decorates a function that builds a network: its variables carry the function's name.
+
+    `per_network(generator=...)` finds the generator's variables by that name.
+    """
+
+    @functools.wraps(function)
+    def build(*args: Any, **kwargs: Any) -> keras.Model:
+        with keras.name_scope(function.__name__):
+            model = function(*args, **kwargs)
+        model.name = function.__name__
+        return model
+
+    return build
+
+
+def per_network(**optimizers: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """One optimizer for each network, in one object that Keras saves and its callbacks see.
+
+    Args:
+        **optimizers: An optimizer for each network, by the network's name.
+    """
+    for name, optimizer in optimizers.items():
+        optimizer.name = name
+    first, *_ = optimizers.values()
+    patterns = {rf"(.*/)?{name}/.*": optimizer for name, optimizer in optimizers.items()}
+    return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(first, patterns))
+
+
+def jit_compile_default(on_cpu: bool) -> bool | str:
+    """Whether to compile the step with XLA: measured on CPU, Keras's own choice on GPU.
+
+    Args:
+        on_cpu: What is faster for this model on a CPU.
+    """
+    if tf.distribute.has_strategy():
+        return False
+    return "auto" if tf.config.list_physical_devices("GPU") else on_cpu
+
+
+@contextlib.contextmanager
+def _own_randomness(seed: int) -> Iterator[None]:
+    """Initializers and Dropout layers draw their seeds from Python's generator: lend them ours."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+class GenerativeModel(keras.Model):
+    """Base of all models. Subclasses write `build_networks`, `call`, `train_step`, `test_step`.
+
+    Args:
+        seed: Fixes initial weights, noise and data order. `None` draws one; `model.seed` has it.
+    """
+
+    modality = ""
+    loss_names: tuple[str, ...] = ()
+    # Constructor arguments that may be None until the data settle them.
+    from_data: tuple[str, ...] = ()
+
+    def __init__(self, seed: int | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.seed = secrets.randbelow(2**31) if seed is None else seed
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
+        self.losses_by_name = {
+            name: keras.metrics.Mean(name=name) for name in (*self.loss_names, "loss")
+        }
+        self.progress = training.Progress()
+        self.recipe: str | None = None
+        self.arguments: dict[str, Any] = {}
+        self._samplers: dict[Any, Any] = {}
+
+    # Built when known ---------------------------------------------------------------------------
+
+    def build_networks(self) -> None:
+        """Creates the networks from the (now known) constructor arguments."""
+        raise NotImplementedError
+
+    def settle(self, source: Any = None, image_shape: Any = None) -> None:
+        """Takes from `source` (data or `data.Source`) what is still `None`, and builds if it can.
+
+        Raises:
+            ValueError: If the data do not tell what is missing.
+        """
+        if source is not None and not isinstance(source, data_module.Source):
+            source = data_module.load(source, modality=self.modality).train
+        for name in self.from_data:
+            if getattr(self, name) is None and source is not None:
+                setattr(self, name, self.read(source, name))
+        if not self.built and all(getattr(self, name) is not None for name in self.from_data):
+            self.build()
+
+    def read(self, source: data_module.Source, name: str) -> Any:
+        """The value of the argument `name` that `source` asks for."""
+        return getattr(source, name)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Builds networks and optimizers. Called by `zoo.get` or `fit`, whichever knows enough."""
+        missing = [name for name in self.from_data if getattr(self, name) is None]
+        if missing:
+            raise ValueError(
+                f"{self._title} is not built yet: call fit(), or pass data= or {missing[0]}= to "
+                f"zoo.get. Received: {missing[0]}=None"
+            )
+        with _own_randomness(self.seed):
+            self.build_networks()
+        if self.compiled:
+            self.optimizer.build(self.trainable_variables)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, each kept as an attribute of the same name.
+
+        Keras records arguments by itself for layers only: of a model it knows just the defaults.
+        What the data settled is in these attributes, so it is saved too.
+        """
+        parameters = inspect.signature(type(self).__init__).parameters.values()
+        names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        """The recipe that made the model; there is one as soon as it is built."""
+        if not self.built:
+            return None
+        return {"recipe": self.recipe, "arguments": self.arguments}
+
+    def build_from_config(self, config: Mapping[str, Any]) -> None:
+        """Builds the model as it was saved."""
+        self.recipe, self.arguments = config["recipe"], dict(config["arguments"])
+        self.build()
+
+    @property
+    def _title(self) -> str:
+        return f"`{self.recipe or type(self).__name__}`"
+
+    # Losses and optimizers ----------------------------------------------------------------------
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The losses, as Keras resets and reports them."""
+        return [*self.losses_by_name.values()]
+
+    def log(
+        self, losses: Mapping[str, tf.Tensor], total: Any = None, count: Any = None
+    ) -> dict[str, tf.Tensor]:
+        """Adds a step's losses to the epoch's means; returns the means, as a step must.
+
+        Args:
+            losses: Scalars by name, one for each of `loss_names`.
+            total: What is logged as `loss`; the sum of `losses` by default.
+            count: Weight of this step in the mean, the number of items in the batch: the last
+                batch of an evaluation may be smaller.
+        """
+        values = {**losses, "loss": sum(losses.values()) if total is None else total}
+        for name, value in values.items():
+            self.losses_by_name[name].update_state(value, sample_weight=count)
+        return {name: self.losses_by_name[name].result() for name in values}
+
+    def minimize(self, tape: tf.GradientTape, loss: tf.Tensor, *networks: keras.Model) -> None:
+        """Moves the trainable variables of `networks`, and no others, down the gradient."""
+        optimizers = getattr(self.optimizer, "optimizers", [self.optimizer])
+        by_name = {optimizer.name: optimizer for optimizer in optimizers}
+        variables = [variable for net in networks for variable in net.trainable_variables]
+        optimizer = by_name.get(networks[0].name, optimizers[0])
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+
+    # Randomness ---------------------------------------------------------------------------------
+
+    def normal(self, shape: Sequence[Any]) -> tf.Tensor:
+        """Standard normal noise from the model's own generator, other noise each time."""
+        return tf.random.stateless_normal(shape, self._next_seed())
+
+    def fixed_normal(self, shape: Sequence[Any]) -> tf.Tensor:
+        """Standard normal noise that is the same each time: validation must not move training."""
+        return tf.random.stateless_normal(shape, (self.seed, 1))
+
+    def _next_seed(self) -> tf.Tensor:
+        return tf.cast(self.seed_generator.next(), "int32")
+
+    # Saving -------------------------------------------------------------------------------------
+
+    @property
+    def _states(self) -> list[Any]:
+        """What continuing exactly needs beyond weights: random states and the epoch's means."""
+        weights = {id(variable) for variable in self.weights}
+        random_states = [v for v in self.variables if id(v) not in weights]
+        return random_states + [v for metric in self.metrics for v in metric.variables]
+
+    def save_own_variables(self, store: Any) -> None:
+        """Writes the random states, the epoch's means and the place in the data."""
+        for i, variable in enumerate(self._states):
+            store[f"state_{i}"] = variable.numpy()
+        store["progress"] = self.progress.to_array()
+
+    def load_own_variables(self, store: Any) -> None:
+        """Reads what `save_own_variables` wrote."""
+        for i, variable in enumerate(self._states):
+            variable.assign(store[f"state_{i}"])
+        self.progress = training.Progress.from_array(store["progress"])
+
+    def adopt(self, other: "GenerativeModel") -> None:
+        """Takes over all state of a model of the same class and sizes: a run is continued."""
+        mine, theirs = (
+            [*model.variables, *model._states, *model.optimizer.variables]
+            for model in (self, other)
+        )
+        for variable, value in zip(mine, theirs, strict=True):
+            variable.assign(value)
+        self.progress, self.seed = other.progress, other.seed
+
+    def save(self, filepath: str | os.PathLike, overwrite: bool = True, **kwargs: Any) -> None:
+        """Saves the whole model to a `.keras` file, atomically: an earlier file stays whole.
+
+        Args:
+            filepath: Ends in `.keras`.
+            overwrite: Whether an existing file may be replaced.
+            **kwargs: As in `keras.Model.save`.
+
+        Raises:
+            ValueError: If the model is not built, the suffix is wrong, or the file exists and
+                `overwrite` is false.
+        """
+        path = os.fspath(filepath)
+        if not self.built:
+            raise ValueError(
+                f"{self._title} has no weights to save before its first fit(). Received: {path!r}"
+            )
+        if not path.endswith(".keras"):
+            raise ValueError(f"A model is saved to a file ending in .keras. Received: {path!r}")
+        if os.path.exists(path) and not overwrite:
+            raise ValueError(f"This file exists and overwrite=False. Received: {path!r}")
+        with atomic(path) as temporary:
+            super().save(temporary, **kwargs)
+
+    # Training -----------------------------------------------------------------------------------
+
+    def prepare(self, source: data_module.Source) -> data_module.Source:
+        """Turns a source of raw data into one of training items; raises where they do not fit."""
+        return source
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int | None = None,
+        verbose: str | int = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: Any = None,
+        sample_weight: Any = None,
+        initial_epoch: int | None = None,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: Any = 1,
+        *,
+        minutes: float | None = None,
+        value_range: tuple[float, float] | None = None,
+        run_dir: Any = None,
+    ) -> keras.callbacks.History:
+        """Trains the model. The arguments of `keras.Model.fit` keep their meaning.
+
+        Args:
+            x: A data set's name ("mnist", "glyphs"), a path (a folder of images, `.npz`, `.npy`,
+                `.txt`), an array (images: uint8 `(N, H, W[, C])`), a list of strings or a
+                batched `tf.data.Dataset`. `None` is the recipe's own data set.
+            y: Labels, integers `(N,)`, for arrays.
+            batch_size: Items a step; the recipe's by default.
+            epochs: How many epochs to train (more, for a model that was trained before). If
+                `minutes` is not given either, the recipe's budget in minutes holds.
+            verbose: As in Keras.
+            callbacks: Added to the recipe's own: run folder, history, checkpoint, samples.
+            validation_split: Fraction of `x`, its end, that is validated on instead.
+            validation_data: As `x`, or `(x, y)`. Of a data set by name it is the validation part.
+            shuffle: Whether each epoch has its own order.
+            class_weight: Refused: no recipe has a use for it.
+            sample_weight: Refused: no recipe has a use for it.
+            initial_epoch: The epoch to start counting at, as in Keras: `epochs` is then the last.
+            steps_per_epoch: Steps that count as an epoch; by default all full batches.
+            validation_steps: As in Keras.
+            validation_batch_size: As in Keras.
+            validation_freq: As in Keras.
+            minutes: Stops by the clock, compilation included.
+            value_range: The smallest and largest value that floating-point images can take; by
+                default they must lie in [0, 1].
+            run_dir: `None` starts a new folder runs/<name>/<nnn> (below `$KERAS_GENAI_RUNS` if
+                set), `False` writes nothing, a path starts a run there or continues the one it
+                holds up to `epochs` in total.
+
+        Returns:
+            The history, as in Keras.
+
+        Raises:
+            ValueError: If data, arguments or the run folder do not fit, before the first step.
+        """
+        for name, value in (("class_weight", class_weight), ("sample_weight", sample_weight)):
+            if value is not None:
+                raise ValueError(
+                    f"{self._title} does not weigh its data: leave out {name}. "
+                    f"Received: {name}={value!r:.80}"
+                )
+        plan = training.plan(
+            self, x, y, batch_size=batch_size, epochs=epochs, minutes=minutes, shuffle=shuffle,
+            validation_split=validation_split, validation_data=validation_data,
+            validation_batch_size=validation_batch_size, initial_epoch=initial_epoch,
+            steps_per_epoch=steps_per_epoch, value_range=value_range, run_dir=run_dir,
+            callbacks=callbacks, verbose=verbose,
+        )  # fmt: skip
+        validation = {
+            "validation_data": plan.validation,
+            "validation_steps": validation_steps,
+            "validation_freq": validation_freq,
+        }
+        return plan.run(functools.partial(super().fit, verbose=verbose, **validation))
+
+    def evaluate(self, x: Any = None, y: Any = None, batch_size: int | None = None, **kwargs: Any):
+        """Computes the losses on data, given as in `fit`; of a named set, on its test part.
+
+        Returns:
+            The losses as in `keras.Model.evaluate` (`return_dict=True` names them).
+        """
+        if isinstance(x, tf.data.Dataset):
+            return super().evaluate(x, **kwargs)
+        parts = data_module.load(x, y, modality=self.modality)
+        source = parts.test or parts.train
+        self.settle(source)
+        batches = pipeline.eval_batches(self.prepare(source), batch_size or self.batch_size)
+        return super().evaluate(batches, **kwargs)
+
+    @property
+    def batch_size(self) -> int:
+        """The recipe's batch size; Keras's 32 for a model made by hand."""
+        from keras_genai.zoo import registry
+
+        return registry.info(self.recipe).batch_size if self.recipe else 32
+
+    # Generating ---------------------------------------------------------------------------------
+
+    def preview(self, seed: int = 0) -> Any:
+        """A few samples, the same for the same weights and seed. Needs no other argument."""
+        raise NotImplementedError
+
+    def _seed_for(self, seed: int | None) -> int:
+        """`seed`, or the next one of the model's own generator."""
+        if seed is not None:
+            return seed
+        return int(self._next_seed().numpy()[1])
+
+
+class ImageModel(GenerativeModel):
+    """A model of images. Subclasses also write `sample`.
+
+    Args:
+        image_shape: `(H, W, C)`, or None: from the data.
+        seed: As in `GenerativeModel`.
+    """
+
+    modality = "image"
+    from_data = ("image_shape",)
+    # Height and width must be multiples of this: the product of the networks' strides.
+    stride = 1
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int] | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(seed=seed, **kwargs)
+        self.image_shape = None if image_shape is None else self._legal(image_shape)
+
+    def sample(self, n: int, seed: tf.Tensor) -> tf.Tensor:
+        """Draws `n` images `(N, H, W, C)` in [-1, 1]; `seed` is a pair of ints. Compiled."""
+        raise NotImplementedError
+
+    def _legal(self, image_shape: Sequence[int]) -> tuple[int, int, int]:
+        """Checks a given shape."""
+        shape = tuple(image_shape)
+        if len(shape) != 3 or min(shape) < 1 or shape[2] not in (1, 3):
+            raise ValueError(
+                "`image_shape` is (height, width, channels) with 1 or 3 channels. "
+                f"Received: image_shape={image_shape}"
+            )
+        nearest = self._nearest(shape)
+        if nearest != shape:
+            raise ValueError(
+                f"{self._title} needs heights and widths that are multiples of {self.stride}; "
+                f"the nearest is image_shape={nearest}. Received: image_shape={shape}"
+            )
+        return shape
+
+    def _nearest(self, shape: Sequence[int]) -> tuple[int, int, int]:
+        height, width = (max(1, round(side / self.stride)) * self.stride for side in shape[:2])
+        return height, width, shape[2]
+
+    def read(self, source: data_module.Source, name: str) -> Any:
+        """As in the base; image sizes are rounded to what the networks can make."""
+        value = super().read(source, name)
+        return self._nearest(value) if name == "image_shape" else value
+
+    def prepare(self, source: data_module.Source) -> data_module.Source:
+        """Adapts size and channels to the model's, with one line saying so."""
+        return images.adapt(source, self.image_shape)
+
+    def generate(self, n: int = 16, *, seed: int | None = None) -> np.ndarray:
+        """Draws images.
+
+        Args:
+            n: How many.
+            seed: Same seed and weights, same images; `None` moves the model's own generator on.
+
+        Returns:
+            uint8 `(n, H, W, C)`.
+
+        Raises:
+            ValueError: If `n` is not a positive integer or the model is not built.
+        """
+        if not isinstance(n, int | np.integer) or n < 1:
+            raise ValueError(f"`n` must be a positive integer. Received: n={n!r}")
+        self.settle()
+        if not self.built:
+            self.build()  # raises, and says what is missing
+        seed = self._seed_for(seed)
+        # Whole chunks keep the sampler to a few compiled shapes.
+        chunk = min(64, 1 << (int(n) - 1).bit_length())
+        batches = [
+            self._sampler(chunk)(tf.constant([seed, i], "int32")) for i in range(-(-n // chunk))
+        ]
+        return np.concatenate([batch.numpy() for batch in batches])[:n]
+
+    def _sampler(self, n: int) -> Callable[[tf.Tensor], tf.Tensor]:
+        if n not in self._samplers:
+            self._samplers[n] = tf.function(lambda seed: images.to_uint8(self.sample(n, seed)))
+        return self._samplers[n]
+
+    def preview(self, seed: int = 0) -> np.ndarray:
+        """25 images, uint8 `(25, H, W, C)`, the same for the same weights and seed."""
+        return self.generate(25, seed=seed)
+
+
+class TextWindows(data_module.Source):
+    """Windows of a text as items `{"text": int32 (T + 1,)}`, each character once."""
+
+    modality = "text"
+
+    def __init__(self, source: data_module.Source, ids: np.ndarray, length: int):
+        self.name, self.ids, self.length = source.name, tf.constant(ids), length
+        self._source = source
+
+    def _fingerprint(self) -> str:
+        return self._source.fingerprint
+
+    def __len__(self) -> int:
+        return (len(self.ids) - 1) // self.length
+
+    def gather(self, indices: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Windows int32 `(B, T + 1)`; the last character of one is the first of the next."""
+        places = indices[:, None] * self.length + tf.range(self.length + 1, dtype="int64")
+        return {"text": tf.gather(self.ids, places)}
+
+
+class TextModel(GenerativeModel):
+    """A model of characters. Subclasses also write `sample`.
+
+    Args:
+        vocabulary: The characters it knows, as one string, or None: from the data.
+        sequence_length: Characters in a training window, T.
+        seed: As in `GenerativeModel`.
+    """
+
+    modality = "text"
+    from_data = ("vocabulary",)
+
+    def __init__(
+        self,
+        vocabulary: str | None = None,
+        sequence_length: int = 100,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(seed=seed, **kwargs)
+        self.vocabulary, self.sequence_length = vocabulary, sequence_length
+
+    def sample(
+        self, ids: tf.Tensor, lengths: tf.Tensor, temperature: tf.Tensor, seed: tf.Tensor
+    ) -> tf.Tensor:
+        """Fills in `ids` int32 `(T, N)` after the first `lengths` `(N,)`. Compiled with XLA."""
+        raise NotImplementedError
+
+    def read(self, source: data_module.Source, name: str) -> Any:
+        """The sorted characters of the text."""
+        return "".join(sorted(set(source.text))) if name == "vocabulary" else super().read(
+            source, name
+        )
+
+    def prepare(self, source: data_module.Source) -> data_module.Source:
+        """Cuts the text into windows.
+
+        Raises:
+            ValueError: If it is shorter than one window or has unknown characters.
+        """
+        if len(source.text) <= self.sequence_length:
+            raise ValueError(
+                f"The text is shorter than one window of {self.sequence_length} characters: use "
+                "more text or a smaller sequence_length. "
+                f"Received: {len(source.text)} characters in {source.name}"
+            )
+        return TextWindows(source, self.encode_text(source.text), self.sequence_length)
+
+    def generate(
+        self,
+        prompts: str | Sequence[str] = "\n",
+        *,
+        max_length: int = 200,
+        temperature: float = 1.0,
+        seed: int | None = None,
+    ) -> Any:
+        """Continues prompts.
+
+        Args:
+            prompts: A string or a list of strings, none of them empty.
+            max_length: Length of prompt and continuation together, in characters.
+            temperature: Below 1 makes the likely likelier; 0 always takes the likeliest.
+            seed: Same seed and weights, same text; `None` moves the model's own generator on.
+
+        Returns:
+            A string for a string, a list for a list; prompts included.
+
+        Raises:
+            ValueError: If a prompt is empty, too long or has unknown characters.
+        """
+        self.settle()
+        if not self.built:
+            self.build()  # raises, and says what is missing
+        texts = [prompts] if isinstance(prompts, str) else [*prompts]
+        self._check_prompts(texts, max_length, temperature)
+        # Rounded up, so that a few compiled loops serve all lengths and numbers of prompts.
+        length, n = -(-max_length // 64) * 64, 1 << (len(texts) - 1).bit_length()
+        ids, lengths = np.zeros((length, n), "int32"), np.ones(n, "int32")
+        for i, text in enumerate(texts):
+            ids[: len(text), i], lengths[i] = self.encode_text(text), len(text)
+        sampler = self._samplers.setdefault("text", tf.function(self.sample, jit_compile=True))
+        seeds = tf.constant([self._seed_for(seed), 0], "int32")
+        sampled = sampler(ids, lengths, tf.constant(temperature, "float32"), seeds).numpy()
+        written = [self.decode_text(sampled[:max_length, i]) for i in range(len(texts))]
+        return written[0] if isinstance(prompts, str) else written
+
+    def preview(self, seed: int = 0) -> list[str]:
+        """Three texts of 300 characters, the same for the same weights and seed."""
+        start = "\n" if "\n" in self.vocabulary else self.vocabulary[0]
+        return [text.strip() for text in self.generate([start] * 3, max_length=300, seed=seed)]
+
+    def _check_prompts(self, texts: list[str], max_length: int, temperature: float) -> None:
+        if not texts or not all(isinstance(text, str) and text for text in texts):
+            raise ValueError(f"Prompts are non-empty strings. Received: {texts!r}")
+        longest = max(len(text) for text in texts)
+        if longest >= max_length:
+            raise ValueError(
+                f"`max_length` counts the prompt too and must be larger than {longest}. "
+                f"Received: max_length={max_length}"
+            )
+        if temperature < 0:
+            raise ValueError(
+                f"`temperature` must be 0 (greedy) or more. Received: temperature={temperature}"
+            )
+
+    def encode_text(self, text: str) -> np.ndarray:
+        """Ids int32 `(T,)` of the characters of `text`.
+
+        Raises:
+            ValueError: If the model does not know a character; the message lists them.
+        """
+        ids = {character: i for i, character in enumerate(self.vocabulary)}
+        unknown = sorted(set(text) - set(ids))
+        if unknown:
+            raise ValueError(
+                f"{self._title} was built on a text without these characters; leave them out or "
+                f"train on a text that has them. Known: {self.vocabulary!r}. "
+                f"Received: {''.join(unknown)!r}"
+            )
+        return np.array([ids[character] for character in text], "int32")
+
+    def decode_text(self, ids: np.ndarray) -> str:
+        """The text of ids `(T,)`."""
+        return "".join(self.vocabulary[i] for i in ids)
+
+
+__all__ = [
+    "GenerativeModel",
+    "ImageModel",
+    "TextModel",
+    "jit_compile_default",
+    "network",
+    "per_network",
+]

@@ -1,0 +1,177 @@
+"""DCGAN: a GAN of convolutions.
+
+Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks.
+Radford, Metz, Chintala, 2015, https://arxiv.org/abs/1511.06434
+
+The losses are those of `gan.py`, with D(x) a logit and `softplus(a) = log(1 + exp(a))`:
+
+    d_loss = E_x[softplus(-D(x))] + E_z[softplus(D(G(z)))]
+    g_loss = E_z[softplus(-D(G(z)))]
+
+What is new are the networks (section 3): strided convolutions instead of pooling, batch
+normalisation everywhere but at G's output and D's input, ReLU in G, LeakyReLU in D, and
+(section 4) weights drawn from N(0, 0.02), Adam with beta_1 = 0.5.
+
+As in the authors' code, one batch of generated images serves both updates: D learns on it, then G
+learns from what the new D says of the same batch. That saves a pass through G.
+
+Shapes: B batch, H height, W width, C channels, Z latent size.
+"""
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from keras_genai.data.images import to_model
+from keras_genai.layers import BatchNormalization
+from keras_genai.models.base import ImageModel, jit_compile_default, network, per_network
+from keras_genai.zoo.registry import register
+
+
+def num_halvings(image_shape):
+    """How often G doubles and D halves the side: down to 5 to 8 pixels where the size allows."""
+    height, width, _ = image_shape
+    count = 0
+    while min(height, width) > 8 and height % 2 == 0 and width % 2 == 0:
+        height, width, count = height // 2, width // 2, count + 1
+    return count
+
+
+@network
+def generator(image_shape, latent_dim, base_filters):
+    """Noise (B, Z) to images (B, H, W, C) in [-1, 1]."""
+    height, width, channels = image_shape
+    halvings = num_halvings(image_shape)
+    start = (height >> halvings, width >> halvings, base_filters << (halvings - 1))
+    options = {"use_bias": False, "kernel_initializer": _normal()}
+    upsample = {"kernel_size": 4, "strides": 2, "padding": "same"}
+
+    z = keras.Input((latent_dim,))
+    x = layers.Dense(start[0] * start[1] * start[2], **options)(z)
+    x = layers.Reshape(start)(x)
+    x = layers.ReLU()(BatchNormalization(momentum=0.9)(x))
+    for i in reversed(range(halvings - 1)):
+        x = layers.Conv2DTranspose(base_filters << i, **upsample, **options)(x)
+        x = layers.ReLU()(BatchNormalization(momentum=0.9)(x))
+    x = layers.Conv2DTranspose(
+        channels, **upsample, kernel_initializer=_normal(), activation="tanh"
+    )(x)
+    return keras.Model(z, x)
+
+
+@network
+def discriminator(image_shape, base_filters):
+    """Images (B, H, W, C) in [-1, 1] to logits (B, 1): positive is "real"."""
+    downsample = {"kernel_size": 4, "strides": 2, "padding": "same"}
+    image = keras.Input(image_shape)
+    x = layers.Conv2D(base_filters, **downsample, kernel_initializer=_normal())(image)
+    x = layers.LeakyReLU(0.2)(x)
+    for i in range(1, num_halvings(image_shape)):
+        x = layers.Conv2D(
+            base_filters << i, **downsample, use_bias=False, kernel_initializer=_normal()
+        )(x)
+        x = layers.LeakyReLU(0.2)(BatchNormalization(momentum=0.9)(x))
+    return keras.Model(image, layers.Dense(1, kernel_initializer=_normal())(layers.Flatten()(x)))
+
+
+def _normal():
+    return keras.initializers.RandomNormal(stddev=0.02)
+
+
+def discriminator_loss(real_logits, fake_logits):
+    """A scalar from logits (B, 1)."""
+    return tf.reduce_mean(tf.nn.softplus(-real_logits)) + tf.reduce_mean(
+        tf.nn.softplus(fake_logits)
+    )
+
+
+def generator_loss(fake_logits):
+    """A scalar from logits (B, 1)."""
+    return tf.reduce_mean(tf.nn.softplus(-fake_logits))
+
+
+@keras.saving.register_keras_serializable("keras_genai")
+class DCGAN(ImageModel):
+    """The model of Radford et al. (2015).
+
+    Args:
+        image_shape: (H, W, C) with H and W multiples of 4, or None: from the data.
+        latent_dim: Z, the size of the noise.
+        base_filters: Channels at half the image's size; doubled at each further halving.
+        seed: Fixes weights, noise and data order.
+    """
+
+    loss_names = ("d_loss", "g_loss")
+    stride = 4
+
+    def __init__(self, image_shape=None, latent_dim=128, base_filters=64, seed=None, **kwargs):
+        super().__init__(image_shape, seed, **kwargs)
+        self.latent_dim, self.base_filters = latent_dim, base_filters
+
+    def build_networks(self):
+        self.generator = generator(self.image_shape, self.latent_dim, self.base_filters)
+        self.discriminator = discriminator(self.image_shape, self.base_filters)
+
+    def call(self, z, training=False):
+        return self.generator(z, training=training)
+
+    def sample(self, n, seed):
+        return self.generator(tf.random.stateless_normal((n, self.latent_dim), seed))
+
+    def train_step(self, data):
+        x_real = to_model(data["image"])  # B H W C
+        z = self.normal((tf.shape(x_real)[0], self.latent_dim))  # B Z
+        with tf.GradientTape() as tape:
+            x_fake = self.generator(z, training=True)  # B H W C
+            with tape.stop_recording():
+                d_loss = self.train_discriminator(x_real, x_fake)
+            g_loss = generator_loss(self.discriminator(x_fake, training=True))
+        self.minimize(tape, g_loss, self.generator)
+        return self.log({"d_loss": d_loss, "g_loss": g_loss})
+
+    def train_discriminator(self, x_real, x_fake):
+        with tf.GradientTape() as tape:
+            # Two passes: batch normalisation must not mix real with generated images.
+            real_logits = self.discriminator(x_real, training=True)  # B 1
+            fake_logits = self.discriminator(x_fake, training=True)  # B 1
+            d_loss = discriminator_loss(real_logits, fake_logits)
+        self.minimize(tape, d_loss, self.discriminator)
+        return d_loss
+
+    def test_step(self, data):
+        x_real = to_model(data["image"])  # B H W C
+        batch_size = tf.shape(x_real)[0]
+        x_fake = self.generator(self.fixed_normal((batch_size, self.latent_dim)))
+        fake_logits = self.discriminator(x_fake)
+        d_loss = discriminator_loss(self.discriminator(x_real), fake_logits)
+        losses = {"d_loss": d_loss, "g_loss": generator_loss(fake_logits)}
+        return self.log(losses, count=batch_size)
+
+
+@register(
+    modality="image",
+    task="unconditional",
+    data="mnist",
+    minutes=10,
+    batch_size=128,
+    step_ms=150,
+    paper="arXiv:1511.06434",
+    tiny={"latent_dim": 8, "base_filters": 4},
+)
+def dcgan(
+    image_shape: tuple[int, int, int] | None = None,
+    latent_dim: int = 128,
+    base_filters: int = 64,
+    learning_rate: float = 2e-4,
+    seed: int | None = None,
+):
+    """Convolutional GAN: sharp images of 28 to 64 pixels within minutes."""
+    model = DCGAN(image_shape, latent_dim, base_filters, seed)
+    model.compile(
+        per_network(
+            generator=keras.optimizers.Adam(learning_rate, beta_1=0.5),
+            discriminator=keras.optimizers.Adam(learning_rate, beta_1=0.5),
+        ),
+        jit_compile=jit_compile_default(on_cpu=False),
+    )
+    return model

@@ -1,0 +1,169 @@
+"""Character RNN: the next character from all those before.
+
+Generating Sequences With Recurrent Neural Networks. Graves, 2013, https://arxiv.org/abs/1308.0850
+The recurrent layers: LSTM (Hochreiter, Schmidhuber 1997), GRU (Cho et al. 2014,
+https://arxiv.org/abs/1406.1078) or the simple RNN (Elman 1990), by one argument.
+
+With h_t = RNN(x_1, ..., x_t) and p(x_{t+1} | x_1..x_t) = softmax(W h_t + b), the loss is the mean
+negative log-likelihood of the next character, in nats (divide by log 2 for bits):
+
+    loss = -1/T sum_t log p(x_{t+1} | x_1 ... x_t)                               equation 7
+
+It is trained on windows of the text, each from an empty memory. Sampling carries the memory from
+character to character, in one compiled loop.
+
+Shapes: B batch (N when sampling), T time, V vocabulary.
+"""
+
+from typing import Literal
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from keras_genai.models.base import TextModel, jit_compile_default, network
+from keras_genai.zoo.registry import register
+
+CELLS = {"lstm": layers.LSTM, "gru": layers.GRU, "simple_rnn": layers.SimpleRNN}
+
+
+@network
+def language_model(vocabulary_size, cell, num_layers, units, dropout):
+    """Characters int32 (B, T) to logits of the next ones (B, T, V)."""
+    ids = keras.Input((None,), dtype="int32")
+    x = layers.Embedding(vocabulary_size, 64)(ids)  # B T 64
+    for _ in range(num_layers):
+        x = CELLS[cell](units, return_sequences=True)(x)  # B T units
+        x = layers.Dropout(dropout)(x)
+    return keras.Model(ids, layers.Dense(vocabulary_size)(x))
+
+
+def next_character_nll(targets, logits):
+    """Mean negative log-likelihood in nats of `targets` (B, T) under `logits` (B, T, V)."""
+    return tf.reduce_mean(
+        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=targets, logits=logits)
+    )
+
+
+@keras.saving.register_keras_serializable("keras_genai")
+class CharRNN(TextModel):
+    """A recurrent language model of characters.
+
+    Args:
+        vocabulary: The characters it knows, as one string, or None: from the data.
+        cell: "lstm", "gru" or "simple_rnn".
+        num_layers: Recurrent layers.
+        units: Width of each.
+        sequence_length: T, characters in a training window.
+        dropout: Fraction of each layer's output that is dropped in training.
+        seed: Fixes weights, dropout and data order.
+    """
+
+    def __init__(
+        self,
+        vocabulary=None,
+        cell="lstm",
+        num_layers=2,
+        units=256,
+        sequence_length=100,
+        dropout=0.1,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(vocabulary, sequence_length, seed, **kwargs)
+        if cell not in CELLS:
+            raise ValueError(f"`cell` must be one of {', '.join(CELLS)}. Received: cell={cell!r}")
+        self.cell, self.num_layers, self.units, self.dropout = cell, num_layers, units, dropout
+
+    def build_networks(self):
+        self.language_model = language_model(
+            len(self.vocabulary), self.cell, self.num_layers, self.units, self.dropout
+        )
+
+    def call(self, ids, training=False):
+        return self.language_model(ids, training=training)
+
+    def train_step(self, data):
+        inputs, targets = data["text"][:, :-1], data["text"][:, 1:]  # B T each
+        with tf.GradientTape() as tape:
+            logits = self.language_model(inputs, training=True)  # B T V
+            loss = next_character_nll(targets, logits)
+        self.minimize(tape, loss, self.language_model)
+        return self.log({}, total=loss)
+
+    def test_step(self, data):
+        inputs, targets = data["text"][:, :-1], data["text"][:, 1:]  # B T each
+        loss = next_character_nll(targets, self.language_model(inputs))
+        return self.log({}, total=loss, count=tf.shape(inputs)[0])
+
+    def step(self, ids, states):
+        """One character (N,) and the layers' states to logits (N, V) and new states."""
+        embedding, *_, head = self.language_model.layers[1:]
+        x, new_states = embedding(ids), []
+        for layer, state in zip(self._recurrent, states, strict=True):
+            x, state = layer.cell(x, state)
+            new_states.append([*state] if isinstance(state, list | tuple) else [state])
+        return head(x), new_states
+
+    def initial_states(self, n):
+        """Empty memory for `n` texts."""
+        return [[*layer.cell.get_initial_state(batch_size=n)] for layer in self._recurrent]
+
+    @property
+    def _recurrent(self):
+        return [layer for layer in self.language_model.layers if isinstance(layer, layers.RNN)]
+
+    def sample(self, ids, lengths, temperature, seed):
+        """Continues prompts; temperature 0 takes the likeliest character. Compiled.
+
+        Args:
+            ids: int32 (T, N), each column a prompt, whatever after it.
+            lengths: int32 (N,), of the prompts, at least 1.
+            temperature: float32 scalar.
+            seed: A pair of ints.
+
+        Returns:
+            int32 (T, N).
+        """
+        length, n = ids.shape
+
+        def body(t, ids, states):
+            logits, states = self.step(ids[t], states)  # N V
+            uniform = tf.random.stateless_uniform(logits.shape, (seed[0], t), minval=1e-9)
+            # argmax(logits / temperature + Gumbel noise) is a draw from the softmax.
+            drawn = tf.argmax(
+                logits - temperature * tf.math.log(-tf.math.log(uniform)), 1, "int32"
+            )  # N
+            following = tf.where(t + 1 < lengths, ids[t + 1], drawn)
+            return t + 1, tf.tensor_scatter_nd_update(ids, [[t + 1]], following[None]), states
+
+        state = (tf.constant(0), ids, self.initial_states(n))
+        return tf.while_loop(lambda t, *_: t < length - 1, body, state)[1]
+
+
+@register(
+    modality="text",
+    task="prompt",
+    data="pydocs",
+    minutes=10,
+    batch_size=64,
+    step_ms=340,
+    paper="arXiv:1308.0850",
+    tiny={"units": 16, "num_layers": 1, "sequence_length": 12},
+)
+def char_rnn(
+    vocabulary: str | None = None,
+    cell: Literal["lstm", "gru", "simple_rnn"] = "lstm",
+    num_layers: int = 2,
+    units: int = 256,
+    sequence_length: int = 100,
+    dropout: float = 0.1,
+    learning_rate: float = 2e-3,
+    seed: int | None = None,
+):
+    """Character-level recurrent language model: a text file in, more of it out."""
+    model = CharRNN(vocabulary, cell, num_layers, units, sequence_length, dropout, seed)
+    # Recurrent gradients explode now and then (Graves 2013, section 2.1): clip them.
+    optimizer = keras.optimizers.Adam(learning_rate, global_clipnorm=1.0)
+    model.compile(optimizer, jit_compile=jit_compile_default(on_cpu=False))
+    return model

@@ -1,0 +1,97 @@
+"""Pictures for people: sample grids, GIFs, loss curves."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from keras_genai._files import atomic
+
+
+def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.ndarray:
+    """Lays images out row by row.
+
+    Args:
+        images: uint8 `(N, H, W, C)`.
+        columns: Images in a row; by default as square as it gets.
+        gap: Pixels of grey between images.
+
+    Returns:
+        uint8 `(height, width, C)`.
+    """
+    n, height, width, channels = images.shape
+    columns = columns or int(np.ceil(np.sqrt(n)))
+    rows = -(-n // columns)
+    size = (rows * (height + gap) + gap, columns * (width + gap) + gap, channels)
+    sheet = np.full(size, 128, "uint8")
+    for i, image in enumerate(images):
+        top = gap + i // columns * (height + gap)
+        left = gap + i % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = image
+    return sheet
+
+
+def save_image(path: str | os.PathLike, image: np.ndarray, min_width: int = 320) -> None:
+    """Writes an image, enlarged by whole pixels to at least `min_width`, atomically.
+
+    Args:
+        path: Ends in `.png` or another suffix that Pillow knows.
+        image: uint8 `(H, W, C)`.
+        min_width: In pixels.
+    """
+    with atomic(path) as temporary:
+        _to_pillow(image, min_width).save(temporary)
+
+
+def save_gif(path: str | os.PathLike, frames: Sequence[Path], milliseconds: int = 200) -> None:
+    """Joins image files of one size into a GIF that rests on its last frame, atomically.
+
+    Args:
+        path: Ends in `.gif`.
+        frames: Image files; of more than 60, 60 spread over all are taken.
+        milliseconds: How long each frame stands.
+    """
+    chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, min(60, len(frames))).astype(int)]
+    pictures = [Image.open(frame) for frame in chosen]
+    durations = [milliseconds] * (len(pictures) - 1) + [2000]
+    with atomic(path) as temporary:
+        pictures[0].save(
+            temporary, save_all=True, append_images=pictures[1:], duration=durations, loop=0
+        )
+
+
+def save_loss_curve(path: str | os.PathLike, history: Mapping[str, Sequence[float]]) -> None:
+    """Draws each loss over the epochs, its validation twin dashed in the same colour, atomically.
+
+    Args:
+        path: Ends in `.png`.
+        history: Columns by name; `epoch` is the x axis.
+    """
+    figure = Figure(figsize=(6, 4), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    losses = [name for name in history if not name.startswith("val_") and name != "epoch"]
+    if len(losses) == 2 and "loss" in losses:
+        losses.remove("loss")  # a single loss and its sum are the same line
+    for i, name in enumerate(losses):
+        for column, line in ((name, "-"), (f"val_{name}", "--")):
+            if column in history:
+                values = history[column]
+                axes.plot(
+                    history["epoch"], values, line, color=f"C{i}", label=column,
+                    marker="." if len(values) < 30 else "",
+                )  # fmt: skip
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("loss")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with atomic(path) as temporary:
+        figure.savefig(temporary)
+
+
+def _to_pillow(image: np.ndarray, min_width: int) -> Image.Image:
+    scale = max(1, -(-min_width // image.shape[1]))
+    large = image.repeat(scale, 0).repeat(scale, 1)
+    return Image.fromarray(large[..., 0] if large.shape[-1] == 1 else large)

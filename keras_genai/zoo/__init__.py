@@ -1,0 +1,17 @@
+"""The zoo: `get` a model by name, `list` what there is, `load` what was trained.
+
+Importing it imports every model, so that `keras.models.load_model` knows their classes.
+"""
+
+import importlib
+import pkgutil
+
+from keras_genai import models
+from keras_genai.zoo import registry
+from keras_genai.zoo.loading import load
+from keras_genai.zoo.registry import Recipe, get, info, list, register  # noqa: A004
+
+for _module in pkgutil.walk_packages(models.__path__, models.__name__ + "."):
+    importlib.import_module(_module.name)
+
+__all__ = ["Recipe", "get", "info", "list", "load", "register", "registry"]

@@ -1,0 +1,230 @@
+"""The registry of recipes: `register`, `get`, `list`, `info`.
+
+A recipe is a function that returns a compiled model. Its name is the model's name, its signature
+is the configuration. `index.json`, written by `python -m keras_genai.zoo`, says the same
+in data, so that the command line answers without importing Keras.
+"""
+
+import dataclasses
+import difflib
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+INDEX = Path(__file__).with_name("index.json")
+MODALITIES = ("image", "text", "audio", "music", "video", "ratings")
+TASKS = ("unconditional", "labels", "prompt", "transform", "recommend")
+
+_RECIPES: dict[str, "Recipe"] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What the registry knows about one model.
+
+    Attributes:
+        name: The name under which `zoo.get` finds it.
+        function: Returns a compiled model; its parameters are the configuration.
+        modality: What it models, one of `MODALITIES`.
+        task: What `generate` takes, one of `TASKS`.
+        data: The data set that `fit()` trains on when none is given.
+        minutes: The budget of `fit` when neither `epochs` nor `minutes` is given, in minutes.
+        batch_size: The batch size of `fit` when none is given.
+        step_ms: Milliseconds a training step takes on two CPU cores with the defaults, measured by
+            `benchmarks/step_time.py`. Only the estimate of a run's time uses it.
+        paper: Where the model was published.
+        tiny: Overrides at which the contract tests run it.
+        no_gradient: Trainable variables (a part of their path) that rightly get no gradient within
+            a few steps, with the reason.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    modality: str
+    task: str
+    data: str
+    minutes: float
+    batch_size: int
+    step_ms: float
+    paper: str
+    tiny: Mapping[str, Any]
+    no_gradient: Mapping[str, str]
+
+    @property
+    def summary(self) -> str:
+        """The first line of the recipe's docstring."""
+        return inspect.getdoc(self.function).splitlines()[0]
+
+    @property
+    def parameters(self) -> list[dict[str, Any]]:
+        """Name, type, default and choices of each parameter, in order."""
+        hints = typing.get_type_hints(self.function)
+        signature = inspect.signature(self.function)
+        return [
+            {"name": name, **_describe(hints.get(name, str)), "default": parameter.default}
+            for name, parameter in signature.parameters.items()
+        ]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.name}: {self.summary}",
+            f"  models {self.modality} ({self.task}), paper {self.paper}",
+            f"  fit() trains on {self.data!r} for {self.minutes:g} minutes, "
+            f"batches of {self.batch_size}",
+            "  parameters:",
+        ]
+        lines += [
+            f"    {p['name']}={p['default']!r}"
+            + (f"  one of {', '.join(p['choices'])}" if "choices" in p else "")
+            for p in self.parameters
+        ]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def register(
+    *,
+    modality: str,
+    task: str,
+    data: str,
+    minutes: float,
+    batch_size: int,
+    step_ms: float,
+    paper: str,
+    tiny: Mapping[str, Any],
+    no_gradient: Mapping[str, str] | None = None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorates a function that returns a compiled model: a recipe. Arguments as in `Recipe`.
+
+    Raises:
+        ValueError: If the name is taken, the modality or task is unknown, a parameter has no
+            default, or the function has no docstring.
+    """
+    _one_of("modality", modality, MODALITIES)
+    _one_of("task", task, TASKS)
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        name = function.__name__
+        if name in _RECIPES:
+            raise ValueError(
+                f"A recipe of this name is registered already, in "
+                f"{_RECIPES[name].function.__module__}; choose another name. Received: {name!r}"
+            )
+        if not function.__doc__:
+            raise ValueError(
+                f"A recipe needs a docstring: its first line stands in `zoo.list`. "
+                f"Received: {function!r}"
+            )
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.default is inspect.Parameter.empty:
+                raise ValueError(
+                    "Every parameter of a recipe needs a default (None where the data tell). "
+                    f"Received: {parameter.name!r} of {name!r}"
+                )
+
+        @functools.wraps(function)
+        def recipe(*args: Any, **kwargs: Any) -> Any:
+            bound = inspect.signature(function).bind(*args, **kwargs)
+            bound.apply_defaults()
+            model = function(**bound.arguments)
+            model.recipe = name
+            model.arguments = dict(bound.arguments)
+            return model
+
+        _RECIPES[name] = Recipe(
+            name, recipe, modality, task, data, minutes, batch_size, step_ms, paper,
+            dict(tiny), dict(no_gradient or {}),
+        )  # fmt: skip
+        return recipe
+
+    return decorate
+
+
+def list() -> typing.List[str]:  # noqa: A001, UP006 - the public name is zoo.list
+    """Names of all recipes, sorted."""
+    return sorted(_RECIPES)
+
+
+def info(name: str) -> Recipe:
+    """What is known about a recipe; prints as a readable summary.
+
+    Raises:
+        ValueError: If there is no such recipe; the message names the closest ones.
+    """
+    if name not in _RECIPES:
+        raise ValueError(unknown(name, _RECIPES))
+    return _RECIPES[name]
+
+
+def unknown(name: str, names: typing.Iterable[str]) -> str:
+    """The message for a name that is not among `names`."""
+    known = sorted(names)
+    close = difflib.get_close_matches(str(name), known, n=3)
+    hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
+    return f"No recipe of this name. {hint}There are: {', '.join(known)}. Received: {name!r}"
+
+
+def get(name: str, *, data: Any = None, **overrides: Any) -> Any:
+    """Returns a compiled `keras.Model`, ready for `fit`.
+
+    Args:
+        name: A recipe's name, see `zoo.list()`.
+        data: Data (a name, a path, arrays) that settle what is `None` in the recipe, so that the
+            model is built at once. Without it, that happens at the first `fit`.
+        **overrides: Parameters of the recipe, see `zoo.info(name)`.
+
+    Raises:
+        ValueError: If the name or an override is unknown.
+    """
+    recipe = info(name)
+    known = [parameter["name"] for parameter in recipe.parameters]
+    for override in overrides:
+        if override not in known:
+            close = difflib.get_close_matches(override, known, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise ValueError(
+                f"`{name}` has no such parameter: {hint}Its signature is "
+                f"{name}{inspect.signature(recipe.function)}. Received: {override!r}"
+            )
+    model = recipe.function(**overrides)
+    model.settle(data)
+    return model
+
+
+def index() -> dict[str, Any]:
+    """The registry as plain data, as it stands in `index.json`."""
+    return {
+        "recipes": {
+            name: {
+                "summary": recipe.summary,
+                **{
+                    key: getattr(recipe, key)
+                    for key in ("modality", "task", "data", "minutes", "batch_size", "paper")
+                },
+                "parameters": recipe.parameters,
+            }
+            for name, recipe in sorted(_RECIPES.items())
+        }
+    }
+
+
+def _one_of(what: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"`{what}` must be one of {', '.join(choices)}. Received: {value!r}")
+
+
+def _describe(hint: Any) -> dict[str, Any]:
+    """The type of a parameter as data: int, float, bool, str, or shape (a tuple of ints)."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        (hint,) = [arg for arg in typing.get_args(hint) if arg is not type(None)]
+    if typing.get_origin(hint) is typing.Literal:
+        choices = typing.get_args(hint)
+        return {"type": type(choices[0]).__name__, "choices": [*choices]}
+    if typing.get_origin(hint) is tuple:
+        return {"type": "shape"}
+    return {"type": hint.__name__}
