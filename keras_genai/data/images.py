@@ -90,8 +90,8 @@ def _value_range(x: np.ndarray, value_range: tuple[float, float] | None) -> tupl
         return low, high
     guess = "(-1, 1)" if -1 <= least and most <= 1 else "(0, 255)" if least >= 0 else "(low, high)"
     raise DataError(
-        f"Images of dtype {x.dtype} must have their values in [{low:g}, {high:g}]. If they use another "
-        f"range, say which, for example `value_range={guess}`. "
+        f"Images of dtype {x.dtype} must have their values in [{low:g}, {high:g}]. If they use "
+        f"another range, say which, for example `value_range={guess}`. "
         f"Received: values from {least:g} to {most:g}"
     )
 

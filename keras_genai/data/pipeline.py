@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import tensorflow as tf
 
 from keras_genai.data.base import DataError, Source
@@ -14,7 +15,6 @@ PREFETCH = 2
 # tf.random.experimental.index_shuffle has 4 rounds, which leave up to half of the neighbours of
 # small sets side by side. From 6 on the order cannot be told from a random one; 8 costs the same.
 SHUFFLE_ROUNDS = 8
-SHUFFLE_KEY = 0x9E3779B9
 
 
 def train_batches(
@@ -49,7 +49,8 @@ def train_batches(
     if isinstance(source, StreamSource):
         return _configure(_stream_batches(source, position, end))
     steps = steps_per_epoch(source, batch_size)
-    key = int(seed) % (1 << 62)
+    # The op looks at the lower 32 bits of each of its three numbers.
+    key = np.random.SeedSequence(seed % (1 << 64)).generate_state(2).astype("int64")
 
     def indices(step: tf.Tensor) -> tf.Tensor:
         numbers = (step % steps) * batch_size + tf.range(batch_size, dtype=tf.int64)
@@ -57,7 +58,7 @@ def train_batches(
             return numbers
         return tf.raw_ops.RandomIndexShuffle(
             index=numbers,
-            seed=tf.stack([tf.constant(SHUFFLE_KEY, tf.int64), key, step // steps]),
+            seed=tf.stack([key[0], key[1], step // steps]),
             max_index=tf.constant(len(source) - 1, tf.int64),
             rounds=SHUFFLE_ROUNDS,
         )

@@ -248,7 +248,8 @@ def _texts(name: str) -> Dataset:
 def _topics() -> list[list[str]]:
     from pydoc_data.topics import topics
 
-    return [[topics[key]] for key in sorted(topics)]
+    texts = dict.fromkeys(topics[key] for key in sorted(topics))  # some have several names
+    return [[text] for text in texts]
 
 
 def _modules() -> list[list[str]]:

@@ -30,7 +30,8 @@ def find(name: str) -> Any | None:
     import tensorflow_datasets as tfds
 
     try:
-        return tfds.builder(name)
+        # The library itself reads the variable when it is imported, too early for a notebook.
+        return tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR"))
     except (tfds.core.registered.DatasetNotFoundError, ValueError):
         return None
 
@@ -82,6 +83,8 @@ def load_builder(builder: Any, image_shape: ImageShape | None) -> Dataset:
         documents = {part: _documents(builder, split, text) for part, split in parts.items()}
         return Dataset(name, **{p: TextSource(d, name=name) for p, d in documents.items()})
     shape = _shape(builder.info, image, image_shape)
+    if builder.info.features[image].shape != shape:
+        say(f"{name}: images are cropped to the centre and resized to {shape}.")
     names = builder.info.features[label].names if label else None
     sources: dict[str, Source] = {}
     for part, split in parts.items():
@@ -149,9 +152,6 @@ def _read(
 ) -> dict[str, np.ndarray]:
     """Images and labels: in memory, or in mapped files of the cache if they are too large."""
     count = builder.info.splits[split].num_examples
-    own = builder.info.features[image].shape
-    if own != shape:
-        say(f"{builder.name}: images are cropped to the centre and resized to {shape}.")
     if count * int(np.prod(shape)) < arrays.IN_MEMORY_LIMIT:
         items = {"image": np.empty((count, *shape), np.uint8)}
         if label:

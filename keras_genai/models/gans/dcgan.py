@@ -31,9 +31,9 @@ from keras_genai.zoo.registry import register
 def num_halvings(image_shape):
     """How often G doubles and D halves the side: down to 5 to 8 pixels where the size allows."""
     height, width, _ = image_shape
-    count = 0
-    while min(height, width) > 8 and height % 2 == 0 and width % 2 == 0:
-        height, width, count = height // 2, width // 2, count + 1
+    count = 1
+    while min(height, width) >> count > 8 and (height | width) % (2 << count) == 0:
+        count += 1
     return count
 
 

@@ -1,0 +1,482 @@
+"""The command line: `keras-genai list | info | train | generate | fetch`.
+
+`--help`, `list`, `info` and misspelt names are answered from `zoo/index.json`: only what trains,
+generates or fetches imports Keras and TensorFlow, which takes seconds.
+"""
+
+import argparse
+import contextlib
+import difflib
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from keras_genai import __version__
+
+INDEX = Path(__file__).parent / "zoo" / "index.json"
+PROG = "keras-genai"
+OWN_DATA = {"image": "my_photos/", "text": "my_text.txt"}
+PARAMETER = "parameter "  # marks a recipe's parameter among the parsed arguments
+BETWEEN_TEXTS = "\n\n----\n\n"
+
+
+class _UsageError(ValueError):
+    """What was typed is not a command."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Leaves the reporting of errors to `main`."""
+
+    def error(self, message: str) -> NoReturn:
+        raise _UsageError(message)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: The words after `keras-genai`; those of the process by default.
+
+    Returns:
+        The exit code: 0, 2 for a mistake (one message on stderr), 130 when interrupted.
+    """
+    typed = sys.argv[1:] if argv is None else [*argv]
+    try:
+        args = _parse(typed)
+        args.run(args)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except ValueError as error:
+        message = str(error)
+        if isinstance(error, _UsageError) and "Received: " not in message:  # argparse's own words
+            message = f"{message}; --help tells more. Received: {shlex.join([PROG, *typed])}"
+        if "Received: " not in message:
+            raise  # not a mistake of the user's: the traceback is wanted
+        return _fail(message)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _fail(f"{error.strerror}. Received: {error.filename2 or error.filename!r}")
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(f"{PROG}: error: {message}", file=sys.stderr)
+    return 2
+
+
+# Parsing ----------------------------------------------------------------------------------------
+
+
+def _parse(typed: Sequence[str]) -> argparse.Namespace:
+    words = [_with_underscores(word) for word in typed]
+    recipes = _recipes()
+    parser = _Parser(prog=PROG, description="Generative models in Keras 3.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
+    parser.set_defaults(run=lambda args: parser.print_help())
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _add_list(commands, recipes)
+    _add_info(commands, recipes)
+    _add_train(commands, recipes, words[1:] if words[:1] == ["train"] else [])
+    _add_generate(commands)
+    _add_fetch(commands)
+
+    command = words[0] if words and not words[0].startswith("-") else None
+    if command and command not in commands.choices:
+        raise _unknown("command", command, commands.choices, f"`{PROG} --help` shows all")
+    args, rest = parser.parse_known_args(words)
+    if rest:
+        _refuse(typed[words.index(rest[0])], commands.choices[command] if command else parser)
+    return args
+
+
+def _with_underscores(word: str) -> str:
+    """`--latent-dim=64` as `--latent_dim=64`: an option is spelt like the parameter it sets."""
+    option, equals, value = word.partition("=")
+    if option.startswith("--"):
+        option = "--" + option[2:].replace("-", "_")
+    return option + equals + value
+
+
+def _refuse(word: str, parser: argparse.ArgumentParser) -> NoReturn:
+    if not word.startswith("-"):
+        raise _UsageError(
+            f"This word is one too many, as `{parser.prog} --help` shows. Received: {word!r}"
+        )
+    options = re.findall(r"--\w+", parser.format_help())
+    option = word.partition("=")[0]
+    raise _unknown("option", option, options, f"`{parser.prog} --help` shows all")
+
+
+def _unknown(what: str, word: str, known: Iterable[str], hint: str) -> _UsageError:
+    close = difflib.get_close_matches(_with_underscores(word), [*dict.fromkeys(known)], n=3)
+    question = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
+    return _UsageError(f"No {what} of this name. {question}{hint}. Received: {word!r}")
+
+
+def _recipes() -> dict[str, dict[str, Any]]:
+    """What the registry knows, by recipe."""
+    if not INDEX.exists():
+        raise _UsageError(
+            "The list of recipes is missing from the package; `python -m keras_genai.zoo` writes "
+            f"it. Received: no file {str(INDEX)!r}"
+        )
+    return json.loads(INDEX.read_text("utf-8"))["recipes"]
+
+
+def _recipe(recipes: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
+    if name not in recipes:
+        raise _unknown("recipe", name, recipes, f"`{PROG} list` shows all")
+    return recipes[name]
+
+
+def _typed(what: str, parse: Callable[[str], Any], choices: Sequence[Any] = ()) -> Any:
+    """A `type=` for argparse that says what it expects."""
+
+    def convert(text: str) -> Any:
+        try:
+            value = parse(text)
+            if not choices or value in choices:
+                return value
+        except ValueError:
+            pass
+        raise argparse.ArgumentTypeError(f"expected {what}. Received: {text!r}")
+
+    return convert
+
+
+def _parse_shape(text: str) -> tuple[int, ...]:
+    height, width, channels = re.split("[x,]", text)
+    return int(height), int(width), int(channels)
+
+
+def _parse_bool(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+INT = ("a whole number, such as 64", int)
+FLOAT = ("a number, such as 0.5", float)
+TYPES: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "int": INT,
+    "float": FLOAT,
+    "bool": ("true or false", _parse_bool),
+    "str": ("a text", str),
+    "shape": ("height, width and channels, such as 64x64x3", _parse_shape),
+}
+
+
+def _table(rows: Sequence[Sequence[str]], indent: str = "") -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+# list and info ----------------------------------------------------------------------------------
+
+
+def _add_list(commands: Any, recipes: dict[str, dict[str, Any]]) -> None:
+    words = "the recipes: name, modality, task, what it is"
+    parser = commands.add_parser("list", help=words, description=words, allow_abbrev=False)
+
+    def run(args: argparse.Namespace) -> None:
+        rows = [(n, r["modality"], r["task"], r["summary"]) for n, r in recipes.items()]
+        print(_table([("NAME", "MODALITY", "TASK", "WHAT IT IS"), *rows]))
+
+    parser.set_defaults(run=run)
+
+
+def _add_info(commands: Any, recipes: dict[str, dict[str, Any]]) -> None:
+    words = "a recipe's parameters and how to train it"
+    parser = commands.add_parser("info", help=words, description=words, allow_abbrev=False)
+    parser.add_argument("name", metavar="NAME", help=f"as in `{PROG} list`")
+    parser.set_defaults(run=lambda args: _print_info(args.name, _recipe(recipes, args.name)))
+
+
+def _print_info(name: str, recipe: dict[str, Any]) -> None:
+    facts = [
+        ("models", f"{recipe['modality']} ({recipe['task']})"),
+        ("paper", recipe["paper"]),
+        ("data", f"{recipe['data']}, unless --data says otherwise"),
+        ("budget", f"{recipe['minutes']:g} minutes in batches of {recipe['batch_size']}"),
+    ]
+    rows = [(f"--{p['name']}", _kind(p), _default(p)) for p in recipe["parameters"]]
+    own_data = OWN_DATA.get(recipe["modality"], recipe["data"])
+    print(f"{name}: {recipe['summary']}\n")
+    print(_table(facts, indent="  "))
+    print(f"\nParameters, with their defaults:\n{_table(rows, indent='  ')}")
+    print(f"\nTrain it:\n  {PROG} train {name} --data {own_data} --minutes {recipe['minutes']:g}")
+
+
+def _kind(parameter: dict[str, Any]) -> str:
+    if "choices" in parameter:
+        return "|".join(map(str, parameter["choices"]))
+    return "HxWxC" if parameter["type"] == "shape" else parameter["type"].upper()
+
+
+def _default(parameter: dict[str, Any]) -> str:
+    default = parameter["default"]
+    if default is None:
+        return "drawn and recorded" if parameter["name"] == "seed" else "from the data"
+    return str(default).lower() if parameter["type"] == "bool" else str(default)
+
+
+# train ------------------------------------------------------------------------------------------
+
+
+def _add_train(commands: Any, recipes: dict[str, dict[str, Any]], words: Sequence[str]) -> None:
+    name = words[0] if words and words[0] not in ("-h", "--help") else None
+    if name and name.startswith("-"):
+        raise _UsageError(
+            f"The recipe's name comes first, then its options: `{PROG} train NAME {name} ...`. "
+            f"Received: {name!r}"
+        )
+    parser = commands.add_parser(
+        "train",
+        prog=f"{PROG} train {name or 'NAME'}",
+        help="train a model on a data set, a folder or a file",
+        description=_recipe(recipes, name)["summary"] if name else "Trains a model.",
+        usage=f"{PROG} train {name or 'NAME'} [options]",
+        epilog=None if name else f"`{PROG} train NAME --help` adds the recipe's own parameters.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("name", metavar="NAME", help=f"a recipe: {', '.join(recipes)}")
+    _add_training_options(parser)
+    if name:
+        _add_parameters(parser, name, recipes[name])
+    parser.set_defaults(run=_train)
+
+
+def _add_training_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("data and budget")
+    group.add_argument("--data", metavar="NAME|PATH", help="default: the recipe's data set")
+    group.add_argument("--epochs", type=_typed(*INT), help="stop after as many epochs")
+    group.add_argument("--minutes", type=_typed(*FLOAT), help="stop by the clock")
+    group.add_argument("--batch_size", type=_typed(*INT), help="default: the recipe's")
+    held_out = group.add_mutually_exclusive_group()
+    held_out.add_argument(
+        "--validation_split",
+        type=_typed(*FLOAT),
+        default=0.0,
+        metavar="SHARE",
+        help="hold back this share of the data, 0.1 for a tenth, and validate on it",
+    )
+    held_out.add_argument(
+        "--validate", action="store_true", help="validate on the data set's own validation part"
+    )
+    group.add_argument(
+        "--value_range",
+        nargs=2,
+        type=_typed(*FLOAT),
+        metavar=("LOW", "HIGH"),
+        help="of floating-point images, if not 0 to 1",
+    )
+    group.add_argument(
+        "--run_dir",
+        type=Path,
+        metavar="PATH",
+        help="the run folder to start or to continue; default: a new one below runs/",
+    )
+
+
+def _add_parameters(parser: argparse.ArgumentParser, name: str, recipe: dict[str, Any]) -> None:
+    group = parser.add_argument_group(f"parameters of {name}")
+    for parameter in recipe["parameters"]:
+        what, parse = TYPES[parameter["type"]]
+        choices = parameter.get("choices", ())
+        if choices:
+            what = f"one of {', '.join(map(str, choices))}"
+        group.add_argument(
+            f"--{parameter['name']}",
+            dest=PARAMETER + parameter["name"],
+            default=argparse.SUPPRESS,
+            type=_typed(what, parse, choices),
+            metavar=_kind(parameter),
+            help=f"default: {_default(parameter)}".replace("%", "%%"),
+        )
+
+
+def _train(args: argparse.Namespace) -> None:
+    from keras_genai import zoo
+    from keras_genai.callbacks import run_folder
+
+    overrides = {
+        key.removeprefix(PARAMETER): value
+        for key, value in vars(args).items()
+        if key.startswith(PARAMETER)
+    }
+    model = zoo.get(args.name, **overrides)
+    folder = args.run_dir or run_folder._new_folder(args.name)
+    try:
+        _fit(model, args, folder)
+    except KeyboardInterrupt:
+        if (folder / "config.json").exists():
+            print(f"\nStopped. The same command with --run_dir {_quoted(folder)} goes on.")
+        raise
+    finally:
+        if args.run_dir is None:  # a run that was refused leaves no empty folder behind
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+    _print_results(folder)
+
+
+def _fit(model: Any, args: argparse.Namespace, folder: Path) -> None:
+    x, validation = args.data, None
+    value_range = args.value_range and tuple(args.value_range)
+    if args.validate:
+        x, validation = _parts(model, args, value_range)
+    model.fit(
+        x,
+        batch_size=args.batch_size,
+        epochs=args.epochs,
+        minutes=args.minutes,
+        validation_split=args.validation_split,
+        validation_data=validation,
+        value_range=value_range,
+        run_dir=folder,
+        # A progress bar is for people; a file gets a line an epoch.
+        verbose="auto" if sys.stdout.isatty() else 2,
+    )
+
+
+def _parts(model: Any, args: argparse.Namespace, value_range: Any) -> tuple[Any, Any]:
+    """The data set and its validation part."""
+    from keras_genai import data, zoo
+
+    name = args.data or zoo.info(args.name).data
+    dataset = data.load(name, modality=model.modality, value_range=value_range)
+    if dataset.validation is None:
+        raise ValueError(
+            "This data set has no validation part of its own: hold back some of it with "
+            f"--validation_split 0.1 instead of --validate. Received: --data {name}"
+        )
+    return dataset, dataset.validation
+
+
+def _print_results(folder: Path) -> None:
+    samples = sorted(folder.glob("samples/epoch_*"))[-1:]
+    files = [("Samples", path) for path in samples] + [
+        ("Their history", folder / "samples.gif"),
+        ("Losses", folder / "loss.png"),
+    ]
+    rows = [("Run folder", str(folder))] + [(what, str(p)) for what, p in files if p.exists()]
+    print()
+    print(_table([*rows, ("More samples", f"{PROG} generate {_quoted(folder)}")]))
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
+# generate ---------------------------------------------------------------------------------------
+
+
+def _add_generate(commands: Any) -> None:
+    words = "draw images or write text with a trained model"
+    parser = commands.add_parser("generate", help=words, description=words, allow_abbrev=False)
+    parser.add_argument("path", metavar="PATH", help="a run folder or a .keras file")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE",
+                        help="images: .png or .npy (default grid.png); text: .txt")  # fmt: skip
+    parser.add_argument("--seed", type=_typed(*INT), help="same seed, same samples")
+    images = parser.add_argument_group("models of images")
+    images.add_argument("-n", type=_typed(*INT), help="how many images, 16 by default")
+    texts = parser.add_argument_group("models of text")
+    texts.add_argument("--prompt", action="append", metavar="TEXT",
+                       help="what to continue; may be given several times")  # fmt: skip
+    texts.add_argument("--max_length", type=_typed(*INT), help="characters, prompt included")
+    texts.add_argument("--temperature", type=_typed(*FLOAT), help="0 takes the likeliest always")
+    parser.set_defaults(run=_generate)
+
+
+def _generate(args: argparse.Namespace) -> None:
+    from keras_genai import zoo
+
+    model = zoo.load(args.path)
+    if model.modality == "image":
+        _refuse_options(args, model, ("prompt", "max_length", "temperature"))
+        _write_images(model, args)
+    else:
+        _refuse_options(args, model, ("n",))
+        _write_texts(model, args)
+
+
+def _refuse_options(args: argparse.Namespace, model: Any, names: Sequence[str]) -> None:
+    given = [name for name in names if getattr(args, name) is not None]
+    if given:
+        raise _UsageError(
+            f"A model of {model.modality}s takes none of {', '.join(map(_option, names))}; leave "
+            f"it out. Received: {' '.join(map(_option, given))} for {args.path}"
+        )
+
+
+def _option(name: str) -> str:
+    return f"-{name}" if len(name) == 1 else f"--{name}"
+
+
+def _write_images(model: Any, args: argparse.Namespace) -> None:
+    import numpy as np
+    from PIL import Image
+
+    from keras_genai import pictures
+    from keras_genai._files import atomic
+
+    output = args.output or Path("grid.png")
+    suffix = output.suffix.lower()
+    if suffix != ".npy" and suffix not in Image.registered_extensions():
+        raise _UsageError(
+            f"Images go into a file ending in .png (a grid) or .npy (the array). "
+            f"Received: -o {output}"
+        )
+    images = model.generate(16 if args.n is None else args.n, seed=args.seed)
+    if suffix == ".npy":
+        with atomic(output) as temporary:
+            np.save(temporary, images)
+    else:
+        pictures.save_image(output, pictures.grid(images))
+    print(output)
+
+
+def _write_texts(model: Any, args: argparse.Namespace) -> None:
+    from keras_genai._files import write_text
+
+    if args.output and args.output.suffix.lower() != ".txt":
+        raise _UsageError(f"Text goes into a file ending in .txt. Received: -o {args.output}")
+    options = {"max_length": args.max_length, "temperature": args.temperature}
+    options = {name: value for name, value in options.items() if value is not None}
+    prompts = [args.prompt] if args.prompt else []  # without, the model has its own
+    texts = model.generate(*prompts, **options, seed=args.seed)
+    text = texts if isinstance(texts, str) else BETWEEN_TEXTS.join(texts)
+    if args.output:
+        write_text(args.output, text + "\n")
+        print(args.output)
+    else:
+        print(text)
+
+
+# fetch ------------------------------------------------------------------------------------------
+
+
+def _add_fetch(commands: Any) -> None:
+    words = "download data sets of TensorFlow Datasets, for later use without a network"
+    parser = commands.add_parser("fetch", help=words, description=words, allow_abbrev=False)
+    parser.add_argument("names", nargs="+", metavar="NAME", help="such as mnist or cifar10")
+    parser.set_defaults(run=_fetch)
+
+
+def _fetch(args: argparse.Namespace) -> None:
+    from keras_genai import data
+
+    for name in args.names:
+        if name in data.names():
+            print(f"{name}: part of the package, nothing to fetch")
+        else:
+            print(f"{name}: {data.fetch(name)}")

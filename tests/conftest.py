@@ -1,0 +1,29 @@
+"""The suite's surroundings, set before anything imports Keras: quiet, no GPU, no network."""
+
+import os
+
+import pytest
+
+NOBODY_LISTENS = "http://127.0.0.1:9"
+
+os.environ.update(
+    TF_CPP_MIN_LOG_LEVEL="2",
+    CUDA_VISIBLE_DEVICES="-1",
+    MPLBACKEND="Agg",
+    # Every download fails at once, also on a computer that has a network.
+    http_proxy=NOBODY_LISTENS,
+    https_proxy=NOBODY_LISTENS,
+    no_proxy="localhost,127.0.0.1",
+    TFDS_RETRY_TRIES="1",
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def folders(tmp_path_factory):
+    """Runs, data sets and caches stay out of the checkout and of the user's own folders."""
+    root = tmp_path_factory.mktemp("keras_genai")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_GENAI_RUNS", str(root / "runs"))
+        patch.setenv("KERAS_GENAI_CACHE", str(root / "cache"))
+        patch.setenv("TFDS_DATA_DIR", str(root / "tensorflow_datasets"))
+        yield

@@ -1,0 +1,334 @@
+"""The command line, as a user types it."""
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_genai import cli, data, zoo
+
+RUN_AND_TELL = """
+import runpy, sys
+try:
+    runpy.run_module("keras_genai", run_name="__main__", alter_sys=True)
+finally:
+    loaded = [name for name in ("keras", "numpy", "tensorflow") if name in sys.modules]
+    print("loaded", loaded, file=sys.stderr)
+"""
+TINY_GAN = ["train", "gan", "--data", "digits", "--latent_dim", "8", "--hidden-units=32"]
+TINY_RNN = ["--units", "16", "--num_layers", "1", "--sequence_length", "12"]
+
+
+@pytest.fixture(scope="module")
+def gan_run(tmp_path_factory):
+    """The output and the run folder of one epoch."""
+    runs, output = tmp_path_factory.mktemp("runs"), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
+        patch.setenv("KERAS_GENAI_RUNS", str(runs))
+        assert cli.main([*TINY_GAN, "--epochs", "1"]) == 0
+    return output.getvalue(), runs / "gan" / "001"
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """Collects what `train` was asked to do instead of doing it."""
+    calls = []
+    monkeypatch.setattr(cli, "_train", lambda args: calls.append(vars(args)))
+    return calls
+
+
+@pytest.fixture
+def text_file(tmp_path):
+    path = tmp_path / "greetings.txt"
+    path.write_text("hello world, how are you\n" * 60)
+    return str(path)
+
+
+def refused(capsys, *words):
+    """Runs a command that must fail; returns its message, which is all that it prints."""
+    assert cli.main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("keras-genai: error: ")
+    assert "Received: " in printed.err.splitlines()[-1]
+    assert "Traceback" not in printed.err
+    return printed.err
+
+
+# Quick answers ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (["--help"], 0, "generate"),
+        (["list"], 0, "dcgan"),
+        (["info", "dcgan"], 0, "--latent_dim"),
+        (["train", "dcgan", "--help"], 0, "--latent_dim"),
+        (["train", "dcgn"], 2, "Did you mean 'dcgan'?"),
+    ],
+)
+def test_answers_within_a_second_without_keras(words, code, expected):
+    seconds = []
+    while len(seconds) < 3 and min(seconds, default=9) >= 1:  # the computer may be busy
+        start = time.perf_counter()
+        command = [sys.executable, "-c", RUN_AND_TELL, *words]
+        run = subprocess.run(command, capture_output=True, text=True)
+        seconds.append(time.perf_counter() - start)
+        assert run.returncode == code
+        assert expected in run.stdout + run.stderr
+        assert "loaded []" in run.stderr
+    assert min(seconds) < 1
+
+
+def test_without_a_command_it_shows_help(capsys):
+    assert cli.main([]) == 0
+    assert "usage: keras-genai" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"keras-genai {cli.__version__}\n"
+
+
+def test_list_has_every_recipe(capsys):
+    assert cli.main(["list"]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split()[:3] == ["NAME", "MODALITY", "TASK"]
+    assert [line.split()[0] for line in lines] == zoo.list()
+    assert all(zoo.info(line.split()[0]).summary in line for line in lines)
+
+
+@pytest.mark.parametrize("name", zoo.list())
+def test_info_and_help_have_every_parameter(capsys, parsed, name):
+    assert cli.main(["info", name]) == 0
+    info = capsys.readouterr().out
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["train", name, "--help"])
+    help_text = capsys.readouterr().out
+    for parameter in zoo.info(name).parameters:
+        assert f"--{parameter['name']} " in info
+        assert f"--{parameter['name']} " in help_text
+
+
+def test_info_tells_how_to_train(capsys):
+    assert cli.main(["info", "dcgan"]) == 0
+    out = capsys.readouterr().out
+    assert "keras-genai train dcgan --data my_photos/ --minutes 10" in out
+    assert "arXiv:1511.06434" in out
+
+
+# Options ----------------------------------------------------------------------------------------
+
+
+def parameters(call):
+    return {
+        key.removeprefix(cli.PARAMETER): value
+        for key, value in call.items()
+        if key.startswith(cli.PARAMETER)
+    }
+
+
+@pytest.mark.parametrize("option", ["--latent_dim 64", "--latent-dim 64", "--latent-dim=64"])
+def test_options_may_be_spelt_with_dashes(parsed, option):
+    assert cli.main(["train", "dcgan", *option.split()]) == 0
+    assert parameters(parsed[0]) == {"latent_dim": 64}
+
+
+@pytest.mark.parametrize("shape", ["64x32x3", "64,32,3"])
+def test_options_have_the_types_of_the_parameters(parsed, shape):
+    words = ["train", "dcgan", "--image_shape", shape, "--learning_rate", "1e-3", "--seed", "7"]
+    assert cli.main([*words, "--value_range", "-1", "1"]) == 0
+    assert parameters(parsed[0]) == {
+        "image_shape": (64, 32, 3),
+        "learning_rate": 1e-3,
+        "seed": 7,
+    }
+    assert parsed[0]["value_range"] == [-1.0, 1.0]
+
+
+def test_a_switch_takes_true_or_false(parsed, monkeypatch, tmp_path, capsys):
+    index = json.loads(cli.INDEX.read_text())
+    index["recipes"]["gan"]["parameters"] = [{"name": "ema", "type": "bool", "default": True}]
+    monkeypatch.setattr(cli, "INDEX", tmp_path / "index.json")
+    cli.INDEX.write_text(json.dumps(index))
+    assert cli.main(["train", "gan", "--ema", "false"]) == 0
+    assert parameters(parsed[0]) == {"ema": False}
+    assert "expected true or false. Received: 'no'" in refused(
+        capsys, "train", "gan", "--ema", "no"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("trian dcgan", "No command of this name. Did you mean 'train'?"),
+        ("--verison", "Did you mean '--version'?"),
+        ("train dcgn", "No recipe of this name. Did you mean 'dcgan'?"),
+        ("info charrnn", "Did you mean 'char_rnn'?"),
+        ("train", "required: NAME"),
+        ("train --minutes 3 dcgan", "The recipe's name comes first"),
+        ("train dcgan --latent-dm 64", "Did you mean '--latent_dim'?"),
+        ("train dcgan --epoch 3", "Did you mean '--epochs'?"),
+        ("train dcgan extra", "one too many"),
+        ("train dcgan --latent_dim many", "--latent_dim: expected a whole number"),
+        ("train dcgan --learning_rate fast", "--learning_rate: expected a number"),
+        ("train dcgan --image_shape 64x64", "expected height, width and channels"),
+        ("train char_rnn --cell lstn", "expected one of lstm, gru, simple_rnn"),
+        ("train dcgan --minutes", "expected one argument"),
+        ("train dcgan --validate --validation_split 0.1", "not allowed with"),
+        ("generate", "required: PATH"),
+        ("generate runs/gan/001 --prmpt a", "Did you mean '--prompt'?"),
+    ],
+)
+def test_mistakes_are_refused_with_a_way_out(capsys, words, message):
+    error = refused(capsys, *words.split())
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_missing_index_is_explained(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(cli, "INDEX", tmp_path / "index.json")
+    assert "python -m keras_genai.zoo" in refused(capsys, "list")
+
+
+# Training and generating ------------------------------------------------------------------------
+
+
+def test_train_prints_where_its_results_are(gan_run):
+    output, folder = gan_run
+    results = output[output.rindex("Run folder  ") :]
+    for path in ("", "/samples/epoch_0001.png", "/samples.gif", "/loss.png"):
+        assert f"{folder}{path}\n" in results
+        assert (folder / path.lstrip("/")).exists()
+    assert f"keras-genai generate {folder}\n" in results
+
+
+def test_parameters_reach_the_recipe(gan_run):
+    arguments = json.loads((gan_run[1] / "config.json").read_text())["arguments"]
+    assert (arguments["latent_dim"], arguments["hidden_units"]) == (8, 32)
+
+
+def test_generate_writes_a_grid(gan_run, tmp_path, capsys):
+    path = tmp_path / "new" / "grid.png"
+    assert cli.main(["generate", str(gan_run[1]), "-n", "6", "-o", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}\n"
+    with Image.open(path) as image:
+        # Three by two images of 28 pixels, gaps of 2, enlarged to at least 320 pixels of width.
+        assert image.size == (4 * (3 * 30 + 2), 4 * (2 * 30 + 2))
+        tile = np.asarray(image)[8:120, 8:120]
+    assert tile.std() > 1
+
+
+def test_generate_writes_the_same_array_for_the_same_seed(gan_run, tmp_path):
+    paths = [tmp_path / "a.npy", tmp_path / "b.npy"]
+    for path in paths:
+        words = ["generate", str(gan_run[1]), "-n", "3", "--seed", "5", "-o", str(path)]
+        assert cli.main(words) == 0
+    first, second = map(np.load, paths)
+    assert first.shape == (3, 28, 28, 1) and first.dtype == np.uint8
+    np.testing.assert_array_equal(first, second)
+
+
+def test_generate_refuses_what_does_not_fit_the_model(gan_run, tmp_path, capsys):
+    run = str(gan_run[1])
+    assert "takes none of --prompt" in refused(capsys, "generate", run, "--prompt", "a")
+    assert "ending in .png" in refused(capsys, "generate", run, "-o", str(tmp_path / "a.txt"))
+    assert "positive integer" in refused(capsys, "generate", run, "-n", "0")
+    assert "nothing at this path" in refused(capsys, "generate", str(tmp_path / "absent"))
+    folder = tmp_path / "folder.png"
+    folder.mkdir()
+    assert "directory" in refused(capsys, "generate", run, "-o", str(folder))
+
+
+def test_a_run_of_other_arguments_is_not_continued(gan_run, capsys):
+    run_dir = ["--run_dir", str(gan_run[1]), "--epochs", "2"]
+    message = refused(capsys, *TINY_GAN, *run_dir, "--latent_dim", "9")
+    assert "This folder holds another run" in message
+
+
+def test_text_from_file_to_continuation(text_file, tmp_path, capsys):
+    run = str(tmp_path / "run")
+    train = ["train", "char_rnn", "--data", text_file, *TINY_RNN, "--run_dir", run]
+    assert cli.main([*train, "--epochs", "1"]) == 0
+    assert cli.main([*train, "--epochs", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "epoch_0002.txt" in printed and f"Continuing {run} after epoch 1" in printed
+
+    generate = ["generate", run, "--max_length", "40", "--temperature", "0.5", "--seed", "1"]
+    assert cli.main([*generate, "--prompt", "hello", "--prompt", "how"]) == 0
+    first, second = capsys.readouterr().out[:-1].split(cli.BETWEEN_TEXTS)
+    assert first.startswith("hello") and second.startswith("how")
+    assert (len(first), len(second)) == (40, 40)
+
+    output = tmp_path / "text.txt"
+    assert cli.main([*generate, "--prompt", "hello", "-o", str(output)]) == 0
+    assert output.read_text().startswith("hello")
+    capsys.readouterr()
+    assert "takes none of -n" in refused(capsys, "generate", run, "-n", "3")
+    assert "ending in .txt" in refused(capsys, "generate", run, "-o", "grid.png")
+    assert "without these characters" in refused(capsys, "generate", run, "--prompt", "Z")
+
+
+def test_validate_uses_the_data_sets_own_part(monkeypatch):
+    fits = []
+    model = zoo.get("gan")
+    monkeypatch.setattr(type(model), "fit", lambda self, x, **options: fits.append((x, options)))
+    assert cli.main([*TINY_GAN, "--validate", "--minutes", "0.5"]) == 0
+    dataset, options = fits[0]
+    assert options["validation_data"] is dataset.validation is not None
+    assert (dataset.name, options["minutes"], options["epochs"]) == ("digits", 0.5, None)
+
+
+def test_a_refused_run_leaves_no_folder(text_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("KERAS_GENAI_RUNS", str(tmp_path / "runs"))
+    words = ["train", "char_rnn", "--data", text_file]
+    assert "no validation part" in refused(capsys, *words, "--validate")
+    assert "at least 1" in refused(capsys, *words, "--epochs", "0")
+    assert "no file or folder" in refused(capsys, "train", "gan", "--data", "no_such_data")
+    assert [path for path in tmp_path.glob("runs/*/*")] == []
+
+
+# Everything else that can happen ----------------------------------------------------------------
+
+
+def test_an_interrupted_run_says_how_to_go_on(monkeypatch, tmp_path, capsys):
+    def fit(model, args, folder):
+        folder.mkdir()
+        (folder / "config.json").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_fit", fit)
+    run_dir = tmp_path / "my run"
+    assert cli.main([*TINY_GAN, "--run_dir", str(run_dir)]) == 130
+    printed = capsys.readouterr()
+    assert f"--run_dir '{run_dir}' goes on" in printed.out
+    assert printed.err == "Interrupted.\n"
+
+
+def test_a_fault_that_is_not_the_users_keeps_its_traceback(monkeypatch):
+    def fit(model, args, folder):
+        raise ValueError("shapes do not match")
+
+    monkeypatch.setattr(cli, "_fit", fit)
+    with pytest.raises(ValueError, match="shapes do not match"):
+        cli.main(TINY_GAN)
+
+
+def test_fetch_tells_where_a_data_set_is(monkeypatch, capsys):
+    monkeypatch.setattr(data, "fetch", lambda name: f"somewhere/{name}")
+    assert cli.main(["fetch", "digits", "mnist"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "digits: part of the package, nothing to fetch",
+        "mnist: somewhere/mnist",
+    ]
+
+
+def test_fetch_knows_no_such_data_set(capsys):
+    assert "mnist" in refused(capsys, "fetch", "mnits")
