@@ -5,7 +5,6 @@ generates or fetches imports Keras and TensorFlow, which takes seconds.
 """
 
 import argparse
-import contextlib
 import difflib
 import json
 import re
@@ -307,7 +306,6 @@ def _add_parameters(parser: argparse.ArgumentParser, name: str, recipe: dict[str
 
 def _train(args: argparse.Namespace) -> None:
     from keras_genai import zoo
-    from keras_genai.callbacks import run_folder
 
     overrides = {
         key.removeprefix(PARAMETER): value
@@ -315,21 +313,16 @@ def _train(args: argparse.Namespace) -> None:
         if key.startswith(PARAMETER)
     }
     model = zoo.get(args.name, **overrides)
-    folder = args.run_dir or run_folder._new_folder(args.name)
     try:
-        _fit(model, args, folder)
+        _fit(model, args)
     except KeyboardInterrupt:
-        if (folder / "config.json").exists():
-            print(f"\nStopped. The same command with --run_dir {_quoted(folder)} goes on.")
+        if model.run_dir:
+            print(f"\nStopped. The same command with --run_dir {_quoted(model.run_dir)} goes on.")
         raise
-    finally:
-        if args.run_dir is None:  # a run that was refused leaves no empty folder behind
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-    _print_results(folder)
+    _print_results(model.run_dir)
 
 
-def _fit(model: Any, args: argparse.Namespace, folder: Path) -> None:
+def _fit(model: Any, args: argparse.Namespace) -> None:
     x, validation = args.data, None
     value_range = args.value_range and tuple(args.value_range)
     if args.validate:
@@ -342,7 +335,7 @@ def _fit(model: Any, args: argparse.Namespace, folder: Path) -> None:
         validation_split=args.validation_split,
         validation_data=validation,
         value_range=value_range,
-        run_dir=folder,
+        run_dir=args.run_dir,
         # A progress bar is for people; a file gets a line an epoch.
         verbose="auto" if sys.stdout.isatty() else 2,
     )

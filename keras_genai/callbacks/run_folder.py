@@ -86,9 +86,7 @@ class RunFolder(keras.callbacks.Callback):
 
     def _draw_curve(self) -> None:
         names = [name for name in self.rows[-1] if name not in ("step", "seconds")]
-        columns = {
-            name: [float(row.get(name) or "nan") for row in self.rows] for name in names
-        }
+        columns = {name: [float(row.get(name) or "nan") for row in self.rows] for name in names}
         pictures.save_loss_curve(self.path / "loss.png", columns)
         self.last_curve = time.monotonic()
 

@@ -99,6 +99,7 @@ class GenerativeModel(keras.Model):
         }
         self.progress = training.Progress()
         self.recipe: str | None = None
+        self.run_dir: Any = None  # where the last `fit` wrote
         self.arguments: dict[str, Any] = {}
         self._samplers: dict[Any, Any] = {}
 
@@ -108,23 +109,19 @@ class GenerativeModel(keras.Model):
         """Creates the networks from the (now known) constructor arguments."""
         raise NotImplementedError
 
-    def settle(self, source: Any = None, image_shape: Any = None) -> None:
-        """Takes from `source` (data or `data.Source`) what is still `None`, and builds if it can.
-
-        Raises:
-            ValueError: If the data do not tell what is missing.
-        """
-        if source is not None and not isinstance(source, data_module.Source):
-            source = data_module.load(source, modality=self.modality).train
-        for name in self.from_data:
-            if getattr(self, name) is None and source is not None:
-                setattr(self, name, self.read(source, name))
+    def settle(self, data: Any = None) -> None:
+        """Takes from `data`, given as in `fit`, what is still `None`, and builds if it can."""
+        unknown = [name for name in self.from_data if getattr(self, name) is None]
+        if data is not None and unknown:
+            parts = data_module.load(data, modality=self.modality)
+            for name in unknown:
+                setattr(self, name, self.read(parts, name))
         if not self.built and all(getattr(self, name) is not None for name in self.from_data):
             self.build()
 
-    def read(self, source: data_module.Source, name: str) -> Any:
-        """The value of the argument `name` that `source` asks for."""
-        return getattr(source, name)
+    def read(self, parts: data_module.Dataset, name: str) -> Any:
+        """The value of the argument `name` that the data ask for."""
+        return getattr(parts.train, name)
 
     def build(self, input_shape: Any = None) -> None:
         """Builds networks and optimizers. Called by `zoo.get` or `fit`, whichever knows enough."""
@@ -347,7 +344,9 @@ class GenerativeModel(keras.Model):
         }
         return plan.run(functools.partial(super().fit, verbose=verbose, **validation))
 
-    def evaluate(self, x: Any = None, y: Any = None, batch_size: int | None = None, **kwargs: Any):
+    def evaluate(
+        self, x: Any = None, y: Any = None, batch_size: int | None = None, **kwargs: Any
+    ) -> Any:
         """Computes the losses on data, given as in `fit`; of a named set, on its test part.
 
         Returns:
@@ -356,9 +355,9 @@ class GenerativeModel(keras.Model):
         if isinstance(x, tf.data.Dataset):
             return super().evaluate(x, **kwargs)
         parts = data_module.load(x, y, modality=self.modality)
-        source = parts.test or parts.train
-        self.settle(source)
-        batches = pipeline.eval_batches(self.prepare(source), batch_size or self.batch_size)
+        self.settle(parts)
+        source = self.prepare(parts.test or parts.train)
+        batches = pipeline.eval_batches(source, batch_size or self.batch_size)
         return super().evaluate(batches, **kwargs)
 
     @property
@@ -401,7 +400,7 @@ class ImageModel(GenerativeModel):
         **kwargs: Any,
     ):
         super().__init__(seed=seed, **kwargs)
-        self.image_shape = None if image_shape is None else self._legal(image_shape)
+        self.image_shape: Any = None if image_shape is None else self._legal(image_shape)
 
     def sample(self, n: int, seed: tf.Tensor) -> tf.Tensor:
         """Draws `n` images `(N, H, W, C)` in [-1, 1]; `seed` is a pair of ints. Compiled."""
@@ -427,9 +426,9 @@ class ImageModel(GenerativeModel):
         height, width = (max(1, round(side / self.stride)) * self.stride for side in shape[:2])
         return height, width, shape[2]
 
-    def read(self, source: data_module.Source, name: str) -> Any:
+    def read(self, parts: data_module.Dataset, name: str) -> Any:
         """As in the base; image sizes are rounded to what the networks can make."""
-        value = super().read(source, name)
+        value = super().read(parts, name)
         return self._nearest(value) if name == "image_shape" else value
 
     def prepare(self, source: data_module.Source) -> data_module.Source:
@@ -479,10 +478,10 @@ class TextWindows(data_module.Source):
 
     def __init__(self, source: data_module.Source, ids: np.ndarray, length: int):
         self.name, self.ids, self.length = source.name, tf.constant(ids), length
-        self._source = source
+        self.source = source
 
     def _fingerprint(self) -> str:
-        return self._source.fingerprint
+        return self.source.fingerprint
 
     def __len__(self) -> int:
         return (len(self.ids) - 1) // self.length
@@ -513,7 +512,8 @@ class TextModel(GenerativeModel):
         **kwargs: Any,
     ):
         super().__init__(seed=seed, **kwargs)
-        self.vocabulary, self.sequence_length = vocabulary, sequence_length
+        self.vocabulary: Any = vocabulary
+        self.sequence_length = sequence_length
 
     def sample(
         self, ids: tf.Tensor, lengths: tf.Tensor, temperature: tf.Tensor, seed: tf.Tensor
@@ -521,13 +521,14 @@ class TextModel(GenerativeModel):
         """Fills in `ids` int32 `(T, N)` after the first `lengths` `(N,)`. Compiled with XLA."""
         raise NotImplementedError
 
-    def read(self, source: data_module.Source, name: str) -> Any:
-        """The sorted characters of the text."""
-        return "".join(sorted(set(source.text))) if name == "vocabulary" else super().read(
-            source, name
-        )
+    def read(self, parts: data_module.Dataset, name: str) -> Any:
+        """The sorted characters of all parts: a held-out part must not hold unknown ones."""
+        if name != "vocabulary":
+            return super().read(parts, name)
+        sources: list[Any] = [part for part in (parts.train, parts.validation, parts.test) if part]
+        return "".join(sorted(set("".join(part.text for part in sources))))
 
-    def prepare(self, source: data_module.Source) -> data_module.Source:
+    def prepare(self, source: Any) -> data_module.Source:
         """Cuts the text into windows.
 
         Raises:

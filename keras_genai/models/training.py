@@ -163,7 +163,7 @@ def plan(
     batch_size = model.batch_size if batch_size is None else batch_size
     options = {"modality": model.modality, "value_range": value_range}
     parts = data_module.load(x, y, validation_split=validation_split, **options)
-    model.settle(parts.train)
+    model.settle(parts)
     source = model.prepare(parts.train)
     validation = _validation(model, parts, validation_split, validation_data, options)
 
@@ -184,6 +184,7 @@ def plan(
             "exact": source.exact,
         },
     )
+    model.run_dir = folder and folder.path
     if folder and folder.continued:
         first, last = model.progress.epoch, epochs
         # The order of the data follows the seed that the run was started with.
@@ -280,7 +281,8 @@ def _announce(
         say(f"{line}, seed {model.seed}")
         return first + 1 if last is None else last
     seconds_per_epoch = steps * recipe.step_ms / 1000 * batch_size / recipe.batch_size
-    if last is not None:
+    if last is not None or minutes is None:
+        last = first + 1 if last is None else last
         estimate = seconds_per_epoch * (last - first) / 60
         limit = f" (stops at {minutes:g} min)" if minutes else ""
         say(f"{line}, about {estimate:.1g} min on 2 CPU cores{limit}, seed {model.seed}")

@@ -9,7 +9,8 @@ import pkgutil
 from keras_genai import models
 from keras_genai.zoo import registry
 from keras_genai.zoo.loading import load
-from keras_genai.zoo.registry import Recipe, get, info, list, register  # noqa: A004
+from keras_genai.zoo.registry import Recipe, get, info, register
+from keras_genai.zoo.registry import names as list  # noqa: A004
 
 for _module in pkgutil.walk_packages(models.__path__, models.__name__ + "."):
     importlib.import_module(_module.name)

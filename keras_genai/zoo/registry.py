@@ -1,4 +1,4 @@
-"""The registry of recipes: `register`, `get`, `list`, `info`.
+"""The registry of recipes: `register`, `get`, `names` (`zoo.list`), `info`.
 
 A recipe is a function that returns a compiled model. Its name is the model's name, its signature
 is the configuration. `index.json`, written by `python -m keras_genai.zoo`, says the same
@@ -57,7 +57,7 @@ class Recipe:
     @property
     def summary(self) -> str:
         """The first line of the recipe's docstring."""
-        return inspect.getdoc(self.function).splitlines()[0]
+        return (inspect.getdoc(self.function) or "").splitlines()[0]
 
     @property
     def parameters(self) -> list[dict[str, Any]]:
@@ -145,7 +145,7 @@ def register(
     return decorate
 
 
-def list() -> typing.List[str]:  # noqa: A001, UP006 - the public name is zoo.list
+def names() -> list[str]:
     """Names of all recipes, sorted."""
     return sorted(_RECIPES)
 
@@ -161,12 +161,12 @@ def info(name: str) -> Recipe:
     return _RECIPES[name]
 
 
-def unknown(name: str, names: typing.Iterable[str]) -> str:
-    """The message for a name that is not among `names`."""
-    known = sorted(names)
-    close = difflib.get_close_matches(str(name), known, n=3)
+def unknown(name: str, known: typing.Iterable[str]) -> str:
+    """The message for a name that is not among the known ones."""
+    choices = sorted(known)
+    close = difflib.get_close_matches(str(name), choices, n=3)
     hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
-    return f"No recipe of this name. {hint}There are: {', '.join(known)}. Received: {name!r}"
+    return f"No recipe of this name. {hint}There are: {', '.join(choices)}. Received: {name!r}"
 
 
 def get(name: str, *, data: Any = None, **overrides: Any) -> Any:

@@ -1,0 +1,133 @@
+"""Times a training step of each recipe against the plain Keras way of doing the same.
+
+The plain way is a subclassed `keras.Model` as a user would write it: the same networks from stock
+layers, the same losses, optimizer and batch, on an environment as it comes (`TF_ENABLE_ONEDNN_OPTS`
+as it was found, no `jit_compile` argument, float images scaled beforehand). Both are timed through
+`train_function`, each in processes of its own that alternate, because a machine's speed drifts.
+The figure to quote is the ratio of the medians.
+
+    python benchmarks/step_time.py                 # all recipes
+    python benchmarks/step_time.py dcgan --rounds 5
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+BATCHES = {"gan": 128, "dcgan": 128, "vae": 128, "char_rnn": 64}
+WARM_UP, STEPS = 3, 25
+
+
+def measure_ours(name):
+    """Milliseconds of each step of the recipe, on uint8 data through the package's pipeline."""
+    from keras_genai import data, zoo  # isort: skip  (before TensorFlow: it sets the environment)
+    import numpy as np
+    import tensorflow as tf
+
+    from keras_genai.data import pipeline
+
+    batch_size = BATCHES[name]
+    raw = (
+        ["".join(map(chr, np.random.default_rng(0).integers(32, 97, 100 * 1000 + 1)))]
+        if name == "char_rnn"
+        else np.random.default_rng(0).integers(0, 256, (2560, 28, 28, 1), "uint8")
+    )
+    model = zoo.get(name, seed=0, data=raw)
+    source = model.prepare(data.load(raw, modality=model.modality).train)
+    position, end = tf.Variable(0, dtype="int64"), tf.Variable(10**6, dtype="int64")
+    batches = pipeline.train_batches(source, batch_size, seed=0, position=position, end=end)
+    return time_steps(model, batches)
+
+
+def measure_plain(name):
+    """Milliseconds of each step of the model as a user would write it."""
+    import keras
+    import numpy as np
+    import plain
+    import tensorflow as tf
+
+    batch_size, rng = BATCHES[name], np.random.default_rng(0)
+    if name == "char_rnn":
+        ids = rng.integers(0, 65, (1000, 101)).astype("int32")
+        arrays = (ids[:, :-1], ids[:, 1:])
+    else:
+        arrays = (rng.integers(0, 256, (2560, 28, 28, 1)).astype("float32") / 127.5 - 1.0,)
+    keras.utils.set_random_seed(0)
+    model = getattr(plain, name)()
+    dataset = tf.data.Dataset.from_tensor_slices(arrays if len(arrays) > 1 else arrays[0])
+    return time_steps(model, dataset.shuffle(1024).batch(batch_size, drop_remainder=True).repeat())
+
+
+def time_steps(model, dataset):
+    """Wall time of each step in milliseconds, after the compilation."""
+    model.make_train_function()
+    iterator = iter(dataset)
+    times = []
+    for _ in range(WARM_UP + STEPS):
+        start = time.perf_counter()
+        logs = model.train_function(iterator)
+        for value in logs.values():
+            value.numpy()  # the step has ended when its losses can be read
+        times.append(1000 * (time.perf_counter() - start))
+    return times[WARM_UP:]
+
+
+def in_own_process(kind, name):
+    """Runs one measurement in a fresh process."""
+    command = [sys.executable, __file__, name, "--measure", kind]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr[-3000:])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def compare(name, rounds):
+    """Alternates ours and plain; prints medians, minima and the ratio."""
+    times = {"ours": [], "plain": []}
+    ratios = []
+    for _ in range(rounds):
+        medians = {}
+        for kind in times:
+            measured = in_own_process(kind, name)
+            medians[kind] = statistics.median(measured)
+            times[kind] += measured
+        ratios.append(medians["ours"] / medians["plain"])
+    ours, plain = (statistics.median(values) for values in times.values())
+    print(
+        f"| {name} | {BATCHES[name]} | {ours:.0f} ({min(times['ours']):.0f}) "
+        f"| {plain:.0f} ({min(times['plain']):.0f}) | {statistics.median(ratios):.2f} "
+        f"({min(ratios):.2f}-{max(ratios):.2f}) |",
+        flush=True,
+    )
+
+
+def main():
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", default=[*BATCHES], metavar="recipe")
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each kind")
+    parser.add_argument("--measure", choices=["ours", "plain"], help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        measured = {"ours": measure_ours, "plain": measure_plain}[arguments.measure]
+        print(json.dumps(measured(arguments.names[0])))
+        return
+    onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "unset")
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, "
+          f"TF_ENABLE_ONEDNN_OPTS {onednn} in the environment\n")  # fmt: skip
+    print(
+        "| recipe | batch | ours, ms: median (min) | plain Keras, ms | ratio of medians (range) |"
+    )
+    print("|---|---|---|---|---|", flush=True)
+    for name in arguments.names:
+        compare(name, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()
