@@ -356,7 +356,7 @@ class GenerativeModel(keras.Model):
             return super().evaluate(x, **kwargs)
         parts = data_module.load(x, y, modality=self.modality)
         self.settle(parts)
-        source = self.prepare(parts.test or parts.train)
+        source = self.prepare(parts.train if parts.test is None else parts.test)
         batches = pipeline.eval_batches(source, batch_size or self.batch_size)
         return super().evaluate(batches, **kwargs)
 
@@ -525,7 +525,9 @@ class TextModel(GenerativeModel):
         """The sorted characters of all parts: a held-out part must not hold unknown ones."""
         if name != "vocabulary":
             return super().read(parts, name)
-        sources: list[Any] = [part for part in (parts.train, parts.validation, parts.test) if part]
+        sources: list[Any] = [
+            part for part in (parts.train, parts.validation, parts.test) if part is not None
+        ]
         return "".join(sorted(set("".join(part.text for part in sources))))
 
     def prepare(self, source: Any) -> data_module.Source:

@@ -221,8 +221,9 @@ def plan(
     return Plan(
         model=model,
         batches=batches,
-        validation=validation
-        and pipeline.eval_batches(validation, validation_batch_size or batch_size),
+        validation=None
+        if validation is None
+        else pipeline.eval_batches(validation, validation_batch_size or batch_size),
         steps=steps,
         first_epoch=first,
         last_epoch=10**9 if last is None else last,
@@ -254,10 +255,10 @@ def _validation(
     if validation_data is not None:
         pair = validation_data if isinstance(validation_data, tuple) else (validation_data,)
         loaded = data_module.load(*pair, **options)
-        source = loaded.validation or loaded.train
+        source = loaded.train if loaded.validation is None else loaded.validation
     elif validation_split:
         source = parts.validation
-    return source and model.prepare(source)
+    return None if source is None else model.prepare(source)
 
 
 def _steps(source: Any, batch_size: int) -> int:

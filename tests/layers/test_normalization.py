@@ -1,0 +1,36 @@
+"""The fused batch normalisation against Keras's own."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_genai.layers import BatchNormalization
+
+
+@pytest.mark.parametrize("shape", [(8, 5, 4, 3), (16, 6)])
+def test_equals_keras_in_training_inference_and_gradients(shape):
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.normal(2.0, 3.0, shape), "float32")
+    weights = tf.constant(rng.normal(size=shape), "float32")
+    results = []
+    for layer in (BatchNormalization(momentum=0.9), keras.layers.BatchNormalization(momentum=0.9)):
+        layer.build(shape)
+        layer.gamma.assign(np.linspace(0.5, 2, shape[-1]))
+        layer.beta.assign(np.linspace(-1, 1, shape[-1]))
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+            loss = tf.reduce_sum(y * weights)
+        gradients = tape.gradient(loss, [x, layer.gamma.value, layer.beta.value])
+        moving = [layer.moving_mean.numpy(), layer.moving_variance.numpy()]
+        results.append([y, layer(x, training=False), *gradients, *moving])
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_is_saved_like_the_keras_layer(tmp_path):
+    model = keras.Sequential([keras.Input((4, 4, 2)), BatchNormalization()])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert type(loaded.layers[0]) is BatchNormalization

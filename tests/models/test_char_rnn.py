@@ -1,0 +1,108 @@
+"""What is special to the character RNN: the loss, no look ahead, one step equals the whole."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from contract_data import text
+
+from keras_genai import zoo
+from keras_genai.models.text import char_rnn
+
+CELLS = [*char_rnn.CELLS]
+
+
+def tiny(**overrides):
+    return zoo.get("char_rnn", data=text(), seed=0, **{**zoo.info("char_rnn").tiny, **overrides})
+
+
+def test_loss_is_the_mean_negative_log_likelihood():
+    rng = np.random.default_rng(0)
+    logits, targets = rng.normal(size=(2, 3, 5)), rng.integers(0, 5, (2, 3))
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    expected = -np.log(np.take_along_axis(p, targets[..., None], -1)).mean()
+    np.testing.assert_allclose(char_rnn.next_character_nll(targets, logits), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_no_character_sees_the_future(cell):
+    model = tiny(cell=cell, num_layers=2)
+    ids = np.random.default_rng(0).integers(0, 5, (3, 10)).astype("int32")
+    changed = ids.copy()
+    changed[:, 6] = (ids[:, 6] + 1) % 5
+    before, after = model(ids).numpy(), model(changed).numpy()
+    np.testing.assert_array_equal(before[:, :6], after[:, :6])
+    assert np.abs(before[:, 6:] - after[:, 6:]).max(axis=(0, 2)).min() > 0
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_stepping_through_a_text_equals_reading_it_whole(cell):
+    model = tiny(cell=cell, num_layers=2)
+    ids = np.random.default_rng(0).integers(0, 5, (3, 10)).astype("int32")
+    states, steps = model.initial_states(3), []
+    for t in range(10):
+        logits, states = model.step(ids[:, t], states)
+        steps.append(logits)
+    np.testing.assert_allclose(np.stack(steps, 1), model(ids), atol=1e-5)
+
+
+def test_greedy_text_is_what_the_network_finds_likeliest():
+    model = tiny(num_layers=2)
+    model.fit(text(), epochs=2, batch_size=8, run_dir=False, verbose=0)
+    written = model.generate(["the cat", "a"], max_length=30, temperature=0)
+    for prompt, result in zip(["the cat", "a"], written, strict=True):
+        logits = model(model.encode_text(result)[None]).numpy()[0]
+        for t in range(len(prompt), 30):
+            assert result[t] == model.vocabulary[logits[t - 1].argmax()]
+
+
+def test_sampled_characters_follow_the_softmax_at_a_temperature():
+    model = tiny()
+    head = model.language_model.layers[-1]
+    head.kernel.assign(tf.zeros_like(head.kernel))
+    wanted = np.linspace(-1, 1, len(model.vocabulary))
+    head.bias.assign(wanted)  # every character has these logits, whatever came before
+    temperature = 0.5
+    texts = model.generate(["t"] * 64, max_length=201, temperature=temperature, seed=1)
+    ids = np.concatenate([model.encode_text(written[1:]) for written in texts])
+    frequencies = np.bincount(ids, minlength=len(wanted)) / len(ids)
+    p = np.exp(wanted / temperature)
+    p /= p.sum()
+    error = np.sqrt(p * (1 - p) / len(ids))
+    assert (np.abs(frequencies - p) < 5 * error).all()
+
+
+def test_prompts_are_checked():
+    model = tiny()
+    cases = [
+        (dict(prompts="zebra!"), "without these characters.*Received: '!brz'"),
+        (dict(prompts=""), "non-empty.*Received: "),
+        (dict(prompts=[]), "non-empty.*Received: "),
+        (dict(prompts="the cat", max_length=7), "max_length.*Received: max_length=7"),
+        (dict(prompts="a", temperature=-1.0), "temperature.*Received: temperature=-1.0"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(ValueError, match=message):
+            model.generate(**arguments)
+    with pytest.raises(ValueError, match="lstm, gru, simple_rnn. Received: cell='elman'"):
+        zoo.get("char_rnn", cell="elman")
+
+
+def test_text_must_fill_a_window_and_hold_known_characters():
+    with pytest.raises(ValueError, match=r"shorter than one window.*Received: 5 characters"):
+        zoo.get("char_rnn").fit(["short"], epochs=1, run_dir=False)
+    with pytest.raises(ValueError, match="without these characters"):
+        tiny().fit(["ABC" * 100], epochs=1, run_dir=False, batch_size=4)
+
+
+def test_validation_text_may_hold_characters_that_training_text_lacks():
+    model = zoo.get("char_rnn", **zoo.info("char_rnn").tiny)
+    options = {"validation_split": 0.2, "batch_size": 4, "epochs": 1, "run_dir": False}
+    history = model.fit(["ab" * 200 + "xyz" * 40], verbose=0, **options).history
+    assert set("abxyz") == set(model.vocabulary)
+    assert np.isfinite(history["val_loss"]).all()
+
+
+def test_one_optimizer_reaches_all_layers_and_clips():
+    optimizer = tiny().optimizer
+    assert isinstance(optimizer, keras.optimizers.Adam) and optimizer.global_clipnorm == 1.0

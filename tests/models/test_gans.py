@@ -1,0 +1,97 @@
+"""What is special to the GANs: losses against closed forms, who is updated by what."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from contract_data import images
+
+from keras_genai import zoo
+from keras_genai.models.base import per_network
+from keras_genai.models.gans import dcgan, gan
+
+REAL = np.array([[2.0], [-1.0], [0.5]], "float32")
+FAKE = np.array([[-3.0], [0.0], [4.0]], "float32")
+
+
+def sigmoid(a):
+    return 1 / (1 + np.exp(-a))
+
+
+@pytest.mark.parametrize("module", [gan, dcgan])
+def test_losses_are_those_of_goodfellow(module):
+    # Equation 1 in terms of probabilities, and the non-saturating loss of section 3.
+    d_loss = -np.mean(np.log(sigmoid(REAL))) - np.mean(np.log(1 - sigmoid(FAKE)))
+    g_loss = -np.mean(np.log(sigmoid(FAKE)))
+    np.testing.assert_allclose(module.discriminator_loss(REAL, FAKE), d_loss, rtol=1e-6)
+    np.testing.assert_allclose(module.generator_loss(FAKE), g_loss, rtol=1e-6)
+    extreme = np.array([[200.0], [-200.0]], "float32")
+    assert np.isfinite(module.discriminator_loss(extreme, extreme))
+
+
+def tiny(name, g_rate, d_rate):
+    model = zoo.get(name, seed=0, image_shape=(16, 16, 1), **zoo.info(name).tiny)
+    optimizers = {"generator": g_rate, "discriminator": d_rate}
+    model.compile(per_network(**{k: keras.optimizers.SGD(v) for k, v in optimizers.items()}))
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def weights(network):
+    return [variable.numpy() for variable in network.trainable_variables]
+
+
+@pytest.mark.parametrize("name", ["gan", "dcgan"])
+@pytest.mark.parametrize("moving", ["generator", "discriminator"])
+def test_each_optimizer_moves_its_own_network(name, moving):
+    rates = {"g_rate": 0.1 * (moving == "generator"), "d_rate": 0.1 * (moving == "discriminator")}
+    model = tiny(name, **rates)
+    before = {key: weights(getattr(model, key)) for key in ("generator", "discriminator")}
+    model.fit(images(), epochs=1, batch_size=16, run_dir=False, verbose=0)
+    for key, old in before.items():
+        changes = [
+            np.abs(a - b).max() for a, b in zip(weights(getattr(model, key)), old, strict=True)
+        ]
+        assert (min(changes) > 0) if key == moving else (max(changes) == 0), key
+
+
+def test_dcgan_step_reports_the_losses_of_its_formulas():
+    model = tiny("dcgan", g_rate=0.0, d_rate=0.05)
+    z_seed = tf.cast(model.seed_generator.state.value, "int32")
+    z = tf.random.stateless_normal((16, model.latent_dim), z_seed)
+    x_real = tf.cast(images(16), "float32") / 127.5 - 1.0
+    x_fake = model.generator(z, training=True)
+    expected_d = dcgan.discriminator_loss(
+        model.discriminator(x_real, training=True), model.discriminator(x_fake, training=True)
+    )
+    logs = model.train_step({"image": tf.constant(images(16))})
+    # G learns from what the discriminator says after its own update, of the same images.
+    expected_g = dcgan.generator_loss(model.discriminator(x_fake, training=True))
+    np.testing.assert_allclose(logs["d_loss"], expected_d, rtol=1e-5)
+    np.testing.assert_allclose(logs["g_loss"], expected_g, rtol=1e-5)
+    np.testing.assert_allclose(logs["loss"], expected_d + expected_g, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("side", "halvings"), [(8, 1), (12, 1), (16, 1), (20, 2), (28, 2), (32, 2), (64, 3), (128, 4)]
+)
+def test_dcgan_starts_from_few_pixels(side, halvings):
+    assert dcgan.num_halvings((side, side, 1)) == halvings
+
+
+@pytest.mark.parametrize("name", ["gan", "dcgan"])
+@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 48, 3), (64, 64, 3)])
+def test_sizes_and_colours(name, shape):
+    model = zoo.get(name, image_shape=shape, seed=0, **zoo.info(name).tiny)
+    assert model.generate(2, seed=0).shape == (2, *shape)
+    assert model.discriminator(np.zeros((2, *shape), "float32")).shape == (2, 1)
+
+
+def test_impossible_sizes_are_refused_with_the_nearest_legal_one():
+    with pytest.raises(ValueError, match=r"multiples of 4.*\(28, 32, 1\).*Received: .*27"):
+        zoo.get("dcgan", image_shape=(27, 31, 1))
+    for shape in [(28, 28), (28, 28, 2), (0, 28, 1)]:
+        with pytest.raises(ValueError, match="1 or 3 channels.*Received: "):
+            zoo.get("dcgan", image_shape=shape)
+    # What the data ask for is rounded instead: the images are resized to it.
+    assert zoo.get("dcgan", data=images(shape=(27, 30, 3))).image_shape == (28, 32, 3)

@@ -1,0 +1,101 @@
+"""The registry: names, suggestions, users' own recipes, the generated index, loading."""
+
+import json
+
+import keras
+import pytest
+from contract_data import images
+
+from keras_genai import zoo
+from keras_genai.models.base import per_network
+from keras_genai.models.gans.dcgan import DCGAN
+from keras_genai.zoo import registry
+
+FACTS = dict(
+    modality="image", task="unconditional", data="digits", minutes=1, batch_size=8, step_ms=10,
+    paper="none", tiny={},
+)  # fmt: skip
+
+
+@pytest.fixture
+def own_recipe():
+    @zoo.register(**FACTS)
+    def my_gan(latent_dim: int = 4, seed: int | None = None):
+        """A recipe of the user's."""
+        model = DCGAN(latent_dim=latent_dim, base_filters=4, seed=seed)
+        model.compile(
+            per_network(
+                generator=keras.optimizers.Adam(1e-3), discriminator=keras.optimizers.Adam(1e-3)
+            )
+        )
+        return model
+
+    yield my_gan
+    registry._RECIPES.pop("my_gan")
+
+
+def test_unknown_names_suggest_the_right_one():
+    with pytest.raises(ValueError, match=r"Did you mean 'dcgan'.*Received: 'dcgna'"):
+        zoo.get("dcgna")
+    with pytest.raises(
+        ValueError, match=r"did you mean 'latent_dim'\?.*dcgan\(.*Received: 'latent'"
+    ):
+        zoo.get("dcgan", latent=3)
+
+
+def test_users_register_their_own(own_recipe, tmp_path):
+    assert "my_gan" in zoo.list()
+    assert "latent_dim=4" in str(zoo.info("my_gan"))
+    model = zoo.get("my_gan", latent_dim=5)
+    model.fit(images(), epochs=1, run_dir=tmp_path / "run", verbose=0)
+    assert model.recipe == "my_gan" and model.arguments == {"latent_dim": 5, "seed": None}
+    assert zoo.load(tmp_path / "run").latent_dim == 5
+    assert own_recipe(latent_dim=6).arguments["latent_dim"] == 6
+
+
+def test_bad_recipes_are_refused(own_recipe):
+    def no_default(latent_dim):
+        """Has no default."""
+
+    def no_docstring():
+        pass
+
+    with pytest.raises(ValueError, match="registered already.*Received: 'my_gan'"):
+        zoo.register(**FACTS)(own_recipe)
+    with pytest.raises(ValueError, match="needs a default.*Received: 'latent_dim'"):
+        zoo.register(**FACTS)(no_default)
+    with pytest.raises(ValueError, match="needs a docstring.*Received: "):
+        zoo.register(**FACTS)(no_docstring)
+    with pytest.raises(ValueError, match="`modality` must be one of.*Received: 'picture'"):
+        zoo.register(**{**FACTS, "modality": "picture"})
+
+
+def test_index_is_fresh():
+    stored = json.loads(registry.INDEX.read_text("utf-8"))
+    assert stored == json.loads(json.dumps(registry.index())), "run `make index`"
+
+
+def test_a_model_made_by_hand_trains(tmp_path):
+    model = DCGAN(latent_dim=4, base_filters=4, seed=0)
+    model.compile(
+        per_network(generator=keras.optimizers.SGD(), discriminator=keras.optimizers.SGD())
+    )
+    with pytest.raises(ValueError, match=r"needs data.*Received: "):
+        model.fit()
+    history = model.fit(images(), epochs=2, run_dir=tmp_path / "run", verbose=0)
+    assert len(history.history["loss"]) == 2
+    assert zoo.load(tmp_path / "run").progress.epoch == 2
+
+
+def test_loading_what_is_not_there_or_damaged(tmp_path):
+    with pytest.raises(ValueError, match=r"nothing at this path.*Received: "):
+        zoo.load(tmp_path / "missing")
+    with pytest.raises(ValueError, match=r"not a run folder.*Received: "):
+        zoo.load(tmp_path)
+    model = zoo.get("gan", image_shape=(8, 8, 1), **zoo.info("gan").tiny)
+    model.save(tmp_path / "model.keras")
+    whole = (tmp_path / "model.keras").read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", b"<html>404</html>"):
+        (tmp_path / "model.keras").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"not a whole \.keras archive.*Received: "):
+            zoo.load(tmp_path / "model.keras")

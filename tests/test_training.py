@@ -1,0 +1,178 @@
+"""`fit`: budgets, run folders, validation data, what is written."""
+
+import csv
+import json
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from contract_data import images, text
+from PIL import Image
+
+from keras_genai import pictures, zoo
+
+QUIET = {"batch_size": 8, "verbose": 0}
+
+
+def tiny(name="dcgan", **overrides):
+    model = zoo.get(name, **{"seed": 0, **zoo.info(name).tiny, **overrides})
+    model.jit_compile = False
+    return model
+
+
+def rows_of(folder):
+    with open(folder / "history.csv", newline="") as file:
+        return [*csv.DictReader(file)]
+
+
+def test_minutes_stop_by_the_clock(tmp_path):
+    model = tiny()
+    start = time.monotonic()
+    model.fit(images(4000), minutes=0.08, run_dir=tmp_path / "run", **QUIET)
+    assert 4.5 < time.monotonic() - start < 30
+    assert model.progress.step > 5
+    assert rows_of(tmp_path / "run")[-1]["step"] == str(model.progress.step)
+    # The clock of a continued run goes on: its time is spent.
+    step = model.progress.step
+    again = tiny()
+    again.fit(images(4000), minutes=0.08, run_dir=tmp_path / "run", **QUIET)
+    assert again.progress.step <= step + 1
+
+
+def test_new_runs_get_numbered_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_GENAI_RUNS", str(tmp_path))
+    for number in ("001", "002"):
+        model = tiny()
+        model.fit(images(), epochs=1, **QUIET)
+        assert model.run_dir == tmp_path / "dcgan" / number
+        assert (model.run_dir / "config.json").exists()
+
+
+def test_run_dir_false_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_GENAI_RUNS", str(tmp_path / "runs"))
+    tiny().fit(images(), epochs=1, run_dir=False, **QUIET)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_run_folder_says_what_the_run_is_and_did(tmp_path):
+    folder = tmp_path / "run"
+    tiny().fit(images(), epochs=2, run_dir=folder, **QUIET)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["recipe"] == "dcgan" and config["seed"] == 0
+    assert config["settled"] == {"image_shape": [16, 16, 1]}
+    assert config["batch_size"] == 8 and config["steps_per_epoch"] == 6 and config["exact"]
+    rows = rows_of(folder)
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert [row["step"] for row in rows] == ["6", "12"]
+    assert {"seconds", "d_loss", "g_loss", "loss"} <= set(rows[0])
+    names = sorted(path.name for path in (folder / "samples").iterdir())
+    assert names == ["epoch_0000.png", "epoch_0001.png", "epoch_0002.png"]
+    sheet = np.asarray(Image.open(folder / "samples" / "epoch_0002.png"))
+    columns = 5 * (16 + 2) + 2
+    assert sheet.shape == (columns * -(-320 // columns),) * 2 and sheet.std() > 0
+    assert Image.open(folder / "samples.gif").n_frames >= 2
+    assert Image.open(folder / "loss.png").size == (600, 400)
+    assert not [path for path in folder.rglob("*") if ".tmp" in path.name]
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path):
+    tiny().fit(images(), epochs=2, run_dir=tmp_path / "run", **QUIET)
+    before = (tmp_path / "run" / "history.csv").read_bytes()
+    model = tiny()
+    model.fit(images(), epochs=2, run_dir=tmp_path / "run", **QUIET)
+    assert model.progress.epoch == 2
+    assert (tmp_path / "run" / "history.csv").read_bytes() == before
+
+
+def test_a_continued_run_takes_the_seed_that_was_drawn(tmp_path):
+    first, second = tiny(seed=None), tiny(seed=None)
+    assert first.seed != second.seed
+    first.fit(images(), epochs=1, run_dir=tmp_path / "run", **QUIET)
+    second.fit(images(), epochs=2, run_dir=tmp_path / "run", **QUIET)
+    assert second.seed == first.seed
+    first.fit(images(), epochs=1, run_dir=False, **QUIET)
+    for mine, theirs in zip(first.variables, second.variables, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_folder_with_other_things_or_another_run_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"files that are not a run's.*Received: .*notes.txt"):
+        tiny().fit(images(), epochs=1, run_dir=tmp_path, **QUIET)
+    tiny().fit(images(), epochs=1, run_dir=tmp_path / "run", **QUIET)
+    kept = (tmp_path / "run" / "checkpoint.keras").read_bytes()
+    others = [
+        (tiny(latent_dim=9), images(), "arguments"),
+        (tiny(seed=1), images(), "arguments"),
+        (tiny(), images(seed=1), "data_fingerprint"),
+        (tiny("vae"), images(), "recipe"),
+    ]
+    for model, data, difference in others:
+        with pytest.raises(ValueError, match=rf"(?s)another run.*{difference}: .*Received: "):
+            model.fit(data, epochs=2, run_dir=tmp_path / "run", **QUIET)
+        assert model.progress.step == 0
+    assert (tmp_path / "run" / "checkpoint.keras").read_bytes() == kept
+
+
+def test_validation_data_in_all_forms():
+    model = tiny("vae")
+    stream = tf.data.Dataset.from_tensor_slices(images(10)).batch(4)
+    for validation in (images(10), (images(10), np.zeros(10, "int32")), stream):
+        history = model.fit(
+            images(), epochs=1, run_dir=False, validation_data=validation, **QUIET
+        ).history
+        assert np.isfinite(history["val_loss"]).all()
+
+
+def test_validation_does_not_change_training():
+    results = []
+    for validation in (None, images(10)):
+        model = tiny("vae")
+        options = {"epochs": 2, "run_dir": False, "validation_data": validation}
+        results.append(model.fit(images(), **options, **QUIET).history["loss"])
+    assert results[0] == results[1]
+
+
+def test_a_stream_trains_and_an_endless_one_needs_steps():
+    stream = tf.data.Dataset.from_tensor_slices(images()).batch(8)
+    assert tiny().fit(stream, epochs=2, run_dir=False, verbose=0).epoch == [0, 1]
+    with pytest.raises(ValueError, match=r"steps_per_epoch=.*Received: "):
+        tiny().fit(stream.repeat(), epochs=1, run_dir=False)
+    tiny().fit(stream.repeat(), epochs=1, steps_per_epoch=3, run_dir=False, verbose=0)
+
+
+def test_initial_epoch_and_shuffle_mean_what_they_mean_in_keras():
+    model = tiny()
+    assert model.fit(images(), epochs=5, initial_epoch=3, run_dir=False, **QUIET).epoch == [3, 4]
+    losses = [
+        tiny("vae").fit(images(), epochs=1, shuffle=shuffle, run_dir=False, **QUIET).history
+        for shuffle in (True, False, False)
+    ]
+    assert losses[1] == losses[2] != losses[0]
+
+
+def test_users_callbacks_are_added_to_the_recipes(tmp_path):
+    seen = []
+    mine = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    tiny().fit(images(), epochs=2, run_dir=tmp_path / "run", callbacks=mine, **QUIET)
+    tiny().fit(images(), epochs=1, run_dir=False, callbacks=[mine], **QUIET)
+    assert seen == [0, 1, 0]
+    assert (tmp_path / "run" / "history.csv").exists()
+
+
+def test_text_runs_write_text(tmp_path):
+    tiny("char_rnn").fit(text(), epochs=1, run_dir=tmp_path / "run", **QUIET)
+    written = (tmp_path / "run" / "samples" / "epoch_0001.txt").read_text()
+    assert len(written) > 300 and written.count("----") == 2
+
+
+def test_grid_puts_images_row_by_row():
+    three = np.stack([np.full((2, 3, 1), value, "uint8") for value in (10, 20, 30)])
+    sheet = pictures.grid(three, columns=2, gap=1)
+    assert sheet.shape == (7, 9, 1)
+    assert sheet[1:3, 1:4].min() == sheet[1:3, 1:4].max() == 10
+    assert sheet[1, 5] == 20 and sheet[4, 1] == 30
+    assert sheet[4, 5] == 128 and sheet[0, 0] == 128
