@@ -35,8 +35,7 @@ def execute(notebook: NotebookNode, minutes: float, timeout: float | None = None
             **os.environ,
             "KERAS_GENAI_NOTEBOOK_MINUTES": f"{minutes:g}",
             "KERAS_GENAI_RUNS": "runs",
-            # The package of this checkout, installed or not.
-            "PYTHONPATH": os.pathsep.join([str(FOLDER.parent), os.environ.get("PYTHONPATH", "")]),
+            "PYTHONPATH": str(FOLDER.parent),  # the package of this checkout, installed or not
         }
         resources = {"metadata": {"path": folder}}
         client = NotebookClient(notebook, timeout=timeout, resources=resources, record_timing=False)
@@ -52,6 +51,9 @@ def clean(notebook: NotebookNode) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
+            for output in cell.outputs:  # Pillow gives every picture twice
+                if "image/png" in output.get("data", {}):
+                    output.data.pop("image/jpeg", None)
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from keras import layers
 from keras_genai.data.images import to_model
 from keras_genai.layers import BatchNormalization
 from keras_genai.models.base import ImageModel, jit_compile_default, network, per_network
+from keras_genai.optimizers import Adam
 from keras_genai.zoo.registry import register
 
 
@@ -169,8 +170,8 @@ def dcgan(
     model = DCGAN(image_shape, latent_dim, base_filters, seed)
     model.compile(
         per_network(
-            generator=keras.optimizers.Adam(learning_rate, beta_1=0.5),
-            discriminator=keras.optimizers.Adam(learning_rate, beta_1=0.5),
+            generator=Adam(learning_rate, beta_1=0.5),
+            discriminator=Adam(learning_rate, beta_1=0.5),
         ),
         jit_compile=jit_compile_default(on_cpu=False),
     )

@@ -23,6 +23,7 @@ from keras import layers
 
 from keras_genai.data.images import to_model
 from keras_genai.models.base import ImageModel, jit_compile_default, network, per_network
+from keras_genai.optimizers import Adam
 from keras_genai.zoo.registry import register
 
 
@@ -138,8 +139,8 @@ def gan(
     # beta_1 = 0.5: with Adam's usual 0.9 the two players overshoot each other (Radford 2015).
     model.compile(
         per_network(
-            generator=keras.optimizers.Adam(learning_rate, beta_1=0.5),
-            discriminator=keras.optimizers.Adam(learning_rate, beta_1=0.5),
+            generator=Adam(learning_rate, beta_1=0.5),
+            discriminator=Adam(learning_rate, beta_1=0.5),
         ),
         jit_compile=jit_compile_default(on_cpu=True),
     )

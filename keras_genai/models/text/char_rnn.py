@@ -22,6 +22,7 @@ import tensorflow as tf
 from keras import layers
 
 from keras_genai.models.base import TextModel, jit_compile_default, network
+from keras_genai.optimizers import Adam
 from keras_genai.zoo.registry import register
 
 CELLS = {"lstm": layers.LSTM, "gru": layers.GRU, "simple_rnn": layers.SimpleRNN}
@@ -164,6 +165,6 @@ def char_rnn(
     """Character-level recurrent language model: a text file in, more of it out."""
     model = CharRNN(vocabulary, cell, num_layers, units, sequence_length, dropout, seed)
     # Recurrent gradients explode now and then (Graves 2013, section 2.1): clip them.
-    optimizer = keras.optimizers.Adam(learning_rate, global_clipnorm=1.0)
+    optimizer = Adam(learning_rate, global_clipnorm=1.0)
     model.compile(optimizer, jit_compile=jit_compile_default(on_cpu=False))
     return model

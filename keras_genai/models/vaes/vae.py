@@ -22,6 +22,7 @@ from keras import layers
 
 from keras_genai.data.images import to_model, to_uint8
 from keras_genai.models.base import ImageModel, jit_compile_default, network
+from keras_genai.optimizers import Adam
 from keras_genai.zoo.registry import register
 
 
@@ -150,7 +151,5 @@ def vae(
 ):
     """Convolutional VAE: an encoder, reconstructions, and a bound on the likelihood."""
     model = VAE(image_shape, latent_dim, base_filters, seed)
-    model.compile(
-        keras.optimizers.Adam(learning_rate), jit_compile=jit_compile_default(on_cpu=False)
-    )
+    model.compile(Adam(learning_rate), jit_compile=jit_compile_default(on_cpu=False))
     return model

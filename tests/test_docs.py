@@ -1,0 +1,226 @@
+"""What the documents say is true: names, commands, links and listings."""
+
+import importlib.util
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from contract_data import images
+from PIL import Image
+
+from keras_genai import cli, data, zoo
+from keras_genai.data.loading import KNOWN
+from keras_genai.models.base import GenerativeModel
+from keras_genai.zoo import __main__ as generated
+from keras_genai.zoo import registry
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+
+
+def text_of(path):
+    """A page, or the source of a notebook's cells."""
+    text = path.read_text("utf-8")
+    if path.suffix != ".ipynb":
+        return text
+    return "\n\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+
+
+def found(pattern):
+    """(page, match) of each match in all pages and notebooks."""
+    return [
+        (path.name, match)
+        for path in (*PAGES, *NOTEBOOKS)
+        for match in re.findall(pattern, text_of(path), flags=re.MULTILINE)
+    ]
+
+
+def listings(path):
+    """The Python listings of a page."""
+    return re.findall(r"^```python\n(.*?)^```$", text_of(path), flags=re.MULTILINE | re.DOTALL)
+
+
+# Generated ---------------------------------------------------------------------------------------
+
+
+def test_index_is_fresh():
+    stored = json.loads(registry.INDEX.read_text("utf-8"))
+    assert stored == json.loads(json.dumps(registry.index())), "`make index` writes it anew"
+
+
+def test_table_of_models_is_fresh():
+    readme = text_of(ROOT / "README.md")
+    assert readme.count(generated.BEGIN) == readme.count(generated.END) == 1
+    assert generated.with_table(readme, registry.index()) == readme, "`make index` writes it anew"
+
+
+def test_table_of_models_has_a_row_for_each():
+    recipe = {
+        "summary": "What it is.", "modality": "text", "task": "prompt", "data": "pydocs",
+        "minutes": 2.0, "paper": "A book",
+    }  # fmt: skip
+    *_, row = generated.readme_table({"recipes": {"new": recipe}}).splitlines()
+    assert row == "| `new` | What it is. | text (prompt) | `pydocs`, 2 minutes | A book |"
+
+
+# Names, commands and links -----------------------------------------------------------------------
+
+
+def test_models_exist():
+    names = found(r'zoo\.(?:get|info)\("(\w+)"')
+    assert len(names) > 10
+    assert [(page, name) for page, name in names if name not in zoo.list()] == []
+
+
+@pytest.mark.parametrize(("page", "command"), found(r"^\$ (keras-genai .*)$"))
+def test_commands_can_be_typed(page, command):
+    _, *words = shlex.split(command)
+    assert callable(cli._parse(words).run)
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = found(r"(?:^\$ |`)make (\w+)")
+    assert len(targets) > 5
+    assert [t for t in targets if not re.search(rf"^{t[1]}:", makefile, re.MULTILINE)] == []
+
+
+def test_links_lead_to_files():
+    links = [target for _, target in found(r"\]\((?!https?://|#)([^)#]+)")]
+    assert len(links) > 5
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_files_named_in_the_text_exist():
+    named = found(r"`((?:keras_genai|models|data|zoo|tests|notebooks|benchmarks)/[\w/]+\.\w+)`")
+    exceptions = {"keras_genai/models/gans/lsgan.py"}  # the reader writes it
+    missing = [
+        (page, name)
+        for page, name in named
+        if name not in exceptions
+        and not (ROOT / name).exists()
+        and not (ROOT / "keras_genai" / name).exists()
+    ]
+    assert len(named) > 10 and missing == []
+
+
+# Listings ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def users_files(tmp_path, monkeypatch):
+    """The files that the README speaks of, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_GENAI_RUNS", "runs")
+    Path("my_photos").mkdir()
+    for i, image in enumerate(images(8, (16, 16, 3))):
+        Image.fromarray(image).save(f"my_photos/{i}.png")
+    Path("my_texts").mkdir()
+    for name in ("my_text.txt", "my_texts/first.txt", "my_texts/second.txt"):
+        Path(name).write_text("Once upon a time there was a text.\n" * 20, "utf-8")
+    np.save("images.npy", images(8))
+    np.savez("images.npz", x_train=images(8))
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """`zoo.get` makes tiny models, `fit` trains them for two steps."""
+    fit = GenerativeModel.fit
+
+    def tiny_get(name, **overrides):
+        model = registry.get(name, **{**zoo.info(name).tiny, **overrides})
+        model.run_eagerly = True  # two steps are quicker than a graph
+        return model
+
+    def short_fit(self, x=None, y=None, *, minutes=None, epochs=None, **options):
+        assert (minutes is None) != (epochs is None)
+        short = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 4, "verbose": 0}
+        return fit(self, x, y, **short, **options)
+
+    monkeypatch.setattr(zoo, "get", tiny_get)
+    monkeypatch.setattr(GenerativeModel, "fit", short_fit)
+
+
+def test_readme_listings_run(users_files, tiny):
+    names = {"x_train": images(16)}
+    first, *others = listings(ROOT / "README.md")
+    exec(first, names)
+    assert names["images"].shape == (16, 28, 28, 1) and names["images"].dtype == np.uint8
+    for code in others:
+        exec(code, names)
+    assert zoo.load("runs/letters").progress.epoch == 1
+
+
+def test_own_data_of_the_readme_load(users_files):
+    section = re.search("^## Your own data$(.*?)^## ", text_of(ROOT / "README.md"), re.M | re.S)[1]
+    calls = re.findall(r"`(fit\([^`]+\))`", section)
+    names = {
+        "fit": lambda source, y=None, **options: data.load(source, y, **options).train,
+        "x": images(8),
+        "y": np.arange(8),
+        "dataset": tf.data.Dataset.from_tensor_slices(images(8)).batch(4),
+    }
+    assert len(calls) > 8
+    for call in calls:
+        name = re.fullmatch(r'fit\("(\w+)"\)', call)
+        if name and name[1] in KNOWN:
+            continue  # has to be downloaded
+        x = images(8) / 127.5 - 1 if "(-1, 1)" in call else names["x"]
+        assert eval(call, {**names, "x": x}).modality in ("image", "text"), call
+
+
+@pytest.fixture(scope="module")
+def lsgan(tmp_path_factory):
+    """The module that CONTRIBUTING.md writes out; afterwards nothing knows of it any more."""
+    (code,) = [code for code in listings(ROOT / "CONTRIBUTING.md") if "def lsgan(" in code]
+    path = tmp_path_factory.mktemp("models") / "lsgan.py"
+    path.write_text(code, "utf-8")
+    spec = importlib.util.spec_from_file_location("lsgan", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        yield module
+    finally:
+        registry._RECIPES.pop("lsgan", None)
+        keras.saving.get_custom_objects().pop("keras_genai>LSGAN", None)
+
+
+def test_example_of_a_new_model_trains(lsgan, tmp_path):
+    model = zoo.get("lsgan", seed=1, **zoo.info("lsgan").tiny)
+    options = {"steps_per_epoch": 2, "batch_size": 8, "run_dir": False, "verbose": 0}
+    history = model.fit("digits", epochs=1, validation_data=images(8, (28, 28, 1)), **options)
+    names = {"d_loss", "g_loss", "loss", "val_d_loss", "val_g_loss", "val_loss"}
+    assert set(history.history) == names
+    assert np.isfinite([*history.history.values()]).all()
+    assert model.generate(3, seed=1).shape == (3, 28, 28, 1)
+    model.save(tmp_path / "lsgan.keras")
+    loaded = zoo.load(tmp_path / "lsgan.keras")
+    np.testing.assert_array_equal(loaded.generate(3, seed=1), model.generate(3, seed=1))
+
+
+def test_example_of_a_new_model_has_the_losses_of_its_paper(lsgan):
+    real, fake = tf.constant([[1.0], [0.0]]), tf.constant([[2.0], [1.0]])
+    assert lsgan.discriminator_loss(real, fake) == 0.5 * (0.5 + 2.5)
+    assert lsgan.generator_loss(fake) == 0.5 * 0.5
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("ruff"), reason="needs ruff")
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]])
+def test_example_of_a_new_model_keeps_the_style(lsgan, command):
+    name = "keras_genai/models/gans/lsgan.py"
+    run = subprocess.run(
+        [sys.executable, "-m", "ruff", *command, "--stdin-filename", name, "-"],
+        input=Path(lsgan.__file__).read_text("utf-8"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr

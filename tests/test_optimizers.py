@@ -1,0 +1,37 @@
+"""The fused Adam against Keras's own."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_genai.optimizers import Adam
+
+
+def path(optimizer, jit_compile):
+    """Three variables moved by twenty gradients; one of them is sparse, as of an embedding."""
+    rng = np.random.default_rng(0)
+    start = [rng.normal(size=shape).astype("float32") for shape in [(7, 3), (5,), (6, 2)]]
+    variables = [keras.Variable(value) for value in start]
+    optimizer.build(variables)
+
+    @tf.function(jit_compile=jit_compile)
+    def step(dense, other, rows):
+        sparse = tf.IndexedSlices(rows, tf.constant([1, 4]), dense_shape=tf.constant([6, 2]))
+        optimizer.apply_gradients(zip([dense, other, sparse], variables, strict=True))
+
+    for _ in range(20):
+        step(*(rng.normal(size=shape).astype("float32") for shape in [(7, 3), (5,), (2, 2)]))
+    return [v.numpy() for v in [*variables, *optimizer.variables]]
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(
+    "options", [{"beta_1": 0.5}, {"global_clipnorm": 1.0}, {"amsgrad": True}, {"weight_decay": 0.1}]
+)
+def test_takes_the_path_that_keras_takes(options, jit_compile):
+    ours, theirs = (
+        path(kind(1e-2, **options), jit_compile) for kind in (Adam, keras.optimizers.Adam)
+    )
+    for mine, expected in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=2e-5, atol=1e-6)
