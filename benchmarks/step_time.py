@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 
-BATCHES = {"gan": 128, "dcgan": 128, "vae": 128, "char_rnn": 64}
+BATCHES = {"gan": 128, "dcgan": 128, "vae": 128, "char_rnn": 32}
 WARM_UP, STEPS = 3, 25
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from keras_genai._files import atomic
@@ -85,6 +86,7 @@ def save_loss_curve(path: str | os.PathLike, history: Mapping[str, Sequence[floa
                 )  # fmt: skip
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
     with atomic(path) as temporary:

@@ -97,4 +97,4 @@ def writer(model: Any, folder: str | Path, source: Any) -> keras.callbacks.Callb
     if not source.exact:
         batch = next(iter(source.dataset))
         return ImageSamples(folder, np.asarray(batch["image"])[:10])
-    return ImageSamples(folder, np.asarray(source.gather(np.arange(min(10, len(source))))["image"]))
+    return ImageSamples(folder, source.arrays(10)["image"])

@@ -463,7 +463,8 @@ class ImageModel(GenerativeModel):
 
     def _sampler(self, n: int) -> Callable[[tf.Tensor], tf.Tensor]:
         if n not in self._samplers:
-            self._samplers[n] = tf.function(lambda seed: images.to_uint8(self.sample(n, seed)))
+            sampler = tf.function(lambda seed: images.to_uint8(self.sample(n, seed)))
+            self._samplers[n] = sampler.get_concrete_function(tf.TensorSpec((2,), "int32"))
         return self._samplers[n]
 
     def preview(self, seed: int = 0) -> np.ndarray:

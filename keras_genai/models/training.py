@@ -285,8 +285,8 @@ def _announce(
     if last is not None or minutes is None:
         last = first + 1 if last is None else last
         estimate = seconds_per_epoch * (last - first) / 60
-        limit = f" (stops at {minutes:g} min)" if minutes else ""
+        limit = f" (stops at {minutes:.3g} min)" if minutes else ""
         say(f"{line}, about {estimate:.1g} min on 2 CPU cores{limit}, seed {model.seed}")
         return last
-    say(f"{line}, for {minutes:g} min by the clock, seed {model.seed}")
+    say(f"{line}, for {minutes:.3g} min by the clock, seed {model.seed}")
     return first + max(1, round(minutes * 60 / seconds_per_epoch))

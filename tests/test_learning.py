@@ -1,0 +1,101 @@
+"""Short trainings must reach numbers that an untrained or broken model misses by far."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_genai import data, zoo
+
+# DCGAN: share of certainty and distance of the classes from uniform, of 1,000 samples.
+LEAST_TOP_PROBABILITY = 0.70
+MOST_TOTAL_VARIATION = 0.35
+# VAE: nats an image on held-out drawn digits. Guessing each pixel's mean costs about 260.
+MOST_NATS = 175.0
+# Character RNN: bits a character on held-out topics. Letter frequencies alone cost 4.8.
+MOST_BITS = 3.6
+
+
+def not_digits(images, rng):
+    """Noise, shuffled pixels and blends of eight digits: what a failed generator makes."""
+    n = len(images) // 3
+    noise = rng.integers(0, 256, images[:n].shape)
+    flat = images[:n].reshape(n, -1)
+    shuffled = rng.permuted(flat, axis=1).reshape(images[:n].shape)
+    blends = images[rng.integers(0, len(images), (n, 8))].mean(1)
+    return np.concatenate([noise, shuffled, blends]).astype("uint8")
+
+
+@pytest.fixture(scope="module")
+def reader():
+    """A small classifier of digits, with an eleventh class for what is none."""
+    digits = data.load("digits")
+    train, held_out = digits.train.arrays(), digits.validation.arrays()
+    rng = np.random.default_rng(0)
+    x = np.concatenate([train["image"], not_digits(train["image"], rng)])
+    y = np.concatenate([train["label"], np.full(len(x) - len(train["image"]), 10)])
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(16, 3, strides=2, activation="relu"),
+            layers.Conv2D(32, 3, strides=2, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(64, activation="relu"),
+            layers.Dense(11, activation="softmax"),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(x, y, batch_size=128, epochs=3, verbose=0)
+    accuracy = model.evaluate(held_out["image"], held_out["label"], verbose=0)[1]
+    assert accuracy > 0.97, "the reader must be able to read"
+    return model
+
+
+def read(reader, images):
+    """Mean top probability among the digits, and total variation of the classes from uniform."""
+    p = reader.predict(images, verbose=0)[:, :10]
+    histogram = np.bincount(p.argmax(1), minlength=10) / len(p)
+    return p.max(1).mean(), 0.5 * np.abs(histogram - 0.1).sum()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_dcgan_learns_to_draw_all_digits(reader, seed):
+    model = zoo.get("dcgan", data="digits", base_filters=16, seed=seed)
+    untrained = read(reader, model.generate(1000, seed=0))
+    model.fit("digits", epochs=1, steps_per_epoch=600, batch_size=64, run_dir=False, verbose=0)
+    certainty, distance = read(reader, model.generate(1000, seed=0))
+    print(f"untrained {untrained}, trained {certainty:.3f} {distance:.3f}")
+    assert certainty > LEAST_TOP_PROBABILITY and distance < MOST_TOTAL_VARIATION
+    # The same reading condemns an untrained generator, and one that knows a single image.
+    assert untrained[0] < LEAST_TOP_PROBABILITY - 0.3 and untrained[1] > 2 * MOST_TOTAL_VARIATION
+    collapsed = model.generate(1, seed=0).repeat(1000, axis=0)
+    assert read(reader, collapsed)[1] > 2 * MOST_TOTAL_VARIATION
+
+
+def test_vae_learns_a_bound_on_held_out_digits():
+    digits = data.load("digits")
+    model = zoo.get("vae", data=digits, base_filters=16, seed=0)
+    options = {"epochs": 1, "batch_size": 64, "run_dir": False, "verbose": 0}
+    before = model.evaluate(digits.validation, verbose=0, return_dict=True)["loss"]
+    history = model.fit(
+        digits, steps_per_epoch=600, validation_data=digits.validation, **options
+    ).history
+    print("nats before", before, history)
+    assert history["val_loss"][0] < MOST_NATS < 400 < before
+    assert history["val_kl"][0] > 5, "the latents must carry something"
+
+
+def test_char_rnn_learns_the_documentation():
+    topics = data.load("pydocs")
+    model = zoo.get("char_rnn", data=topics, units=128, seed=0)
+    options = {"epochs": 1, "batch_size": 32, "run_dir": False, "verbose": 0}
+    history = model.fit(
+        topics, steps_per_epoch=250, validation_data=topics.validation, **options
+    ).history
+    bits = history["val_loss"][0] / math.log(2)
+    print("bits a character", bits)
+    assert bits < MOST_BITS
