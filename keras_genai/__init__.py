@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 # convolution gradients take half as long again. A default: what the user has set stays.
 if "tensorflow" not in sys.modules:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    # TensorFlow's start-up notices about its own build; errors and warnings stay.
+    # Fewer start-up notices; warnings and errors stay.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 
 if TYPE_CHECKING:
