@@ -163,6 +163,20 @@ def test_users_callbacks_are_added_to_the_recipes(tmp_path):
     assert (tmp_path / "run" / "history.csv").exists()
 
 
+def test_folders_are_read_at_the_models_size(tmp_path):
+    (tmp_path / "photos").mkdir()
+    stripes = np.zeros((96, 96, 3), "uint8")
+    stripes[:, ::2] = 255  # one pixel wide: reading at 64x64 and enlarging would blur them away
+    for i in range(8):
+        Image.fromarray(stripes).save(tmp_path / "photos" / f"{i}.png")
+    model = tiny(image_shape=(96, 96, 3))
+    source = model.prepare(model.open_data(tmp_path / "photos").train)
+    assert np.array_equal(source.arrays(1)["image"][0], stripes)
+    model.fit(tmp_path / "photos", epochs=1, run_dir=tmp_path / "run", **QUIET)
+    assert zoo.load(tmp_path / "run").generate(1).shape == (1, 96, 96, 3)
+    assert tiny(data=tmp_path / "photos").image_shape == (96, 96, 3)
+
+
 def test_text_runs_write_text(tmp_path):
     tiny("char_rnn").fit(text(), epochs=1, run_dir=tmp_path / "run", **QUIET)
     written = (tmp_path / "run" / "samples" / "epoch_0001.txt").read_text()

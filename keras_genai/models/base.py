@@ -113,11 +113,15 @@ class GenerativeModel(keras.Model):
         """Takes from `data`, given as in `fit`, what is still `None`, and builds if it can."""
         unknown = [name for name in self.from_data if getattr(self, name) is None]
         if data is not None and unknown:
-            parts = data_module.load(data, modality=self.modality)
+            parts = self.open_data(data)
             for name in unknown:
                 setattr(self, name, self.read(parts, name))
         if not self.built and all(getattr(self, name) is not None for name in self.from_data):
             self.build()
+
+    def open_data(self, x: Any, y: Any = None, **options: Any) -> data_module.Dataset:
+        """`data.load` with what this model can use."""
+        return data_module.load(x, y, modality=self.modality, **options)
 
     def read(self, parts: data_module.Dataset, name: str) -> Any:
         """The value of the argument `name` that the data ask for."""
@@ -354,7 +358,7 @@ class GenerativeModel(keras.Model):
         """
         if isinstance(x, tf.data.Dataset):
             return super().evaluate(x, **kwargs)
-        parts = data_module.load(x, y, modality=self.modality)
+        parts = self.open_data(x, y)
         self.settle(parts)
         source = self.prepare(parts.train if parts.test is None else parts.test)
         batches = pipeline.eval_batches(source, batch_size or self.batch_size)
@@ -425,6 +429,12 @@ class ImageModel(GenerativeModel):
     def _nearest(self, shape: Sequence[int]) -> tuple[int, int, int]:
         height, width = (max(1, round(side / self.stride)) * self.stride for side in shape[:2])
         return height, width, shape[2]
+
+    def open_data(self, x: Any, y: Any = None, **options: Any) -> data_module.Dataset:
+        """As in the base; files and embedded sets are read at the model's size if it has one."""
+        if isinstance(x, str | os.PathLike):
+            options["image_shape"] = self.image_shape
+        return super().open_data(x, y, **options)
 
     def read(self, parts: data_module.Dataset, name: str) -> Any:
         """As in the base; image sizes are rounded to what the networks can make."""

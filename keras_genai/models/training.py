@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_genai import data as data_module
 from keras_genai._log import say
 from keras_genai.data import pipeline
 
@@ -161,11 +160,10 @@ def plan(
             raise ValueError("A model without a recipe needs data: fit(x). Received: x=None")
         x = recipe.data
     batch_size = model.batch_size if batch_size is None else batch_size
-    options = {"modality": model.modality, "value_range": value_range}
-    parts = data_module.load(x, y, validation_split=validation_split, **options)
+    parts = model.open_data(x, y, validation_split=validation_split, value_range=value_range)
     model.settle(parts)
     source = model.prepare(parts.train)
-    validation = _validation(model, parts, validation_split, validation_data, options)
+    validation = _validation(model, parts, validation_split, validation_data, value_range)
 
     position, end = (tf.Variable(0, dtype="int64", trainable=False) for _ in range(2))
     batches = pipeline.train_batches(
@@ -248,13 +246,13 @@ def _check_budget(epochs: int | None, minutes: float | None) -> None:
 
 
 def _validation(
-    model: Any, parts: Any, validation_split: float, validation_data: Any, options: dict
+    model: Any, parts: Any, validation_split: float, validation_data: Any, value_range: Any
 ) -> Any:
     """The source to validate on, adapted to the model, or None."""
     source = None
     if validation_data is not None:
         pair = validation_data if isinstance(validation_data, tuple) else (validation_data,)
-        loaded = data_module.load(*pair, **options)
+        loaded = model.open_data(*pair, value_range=value_range)
         source = loaded.train if loaded.validation is None else loaded.validation
     elif validation_split:
         source = parts.validation
