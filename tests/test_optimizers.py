@@ -35,3 +35,12 @@ def test_takes_the_path_that_keras_takes(options, jit_compile):
     )
     for mine, expected in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine, expected, rtol=2e-5, atol=1e-6)
+
+
+def test_dense_gradients_take_the_fused_kernel():
+    variable = keras.Variable(np.ones(3, "float32"))
+    optimizer = Adam()
+    optimizer.build([variable])
+    step = tf.function(lambda g: optimizer.apply_gradients([(g, variable)]))
+    graph = step.get_concrete_function(tf.ones(3)).graph
+    assert "ResourceApplyAdam" in {operation.type for operation in graph.get_operations()}

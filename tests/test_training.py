@@ -2,7 +2,12 @@
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,6 +17,7 @@ from contract_data import images, text
 from PIL import Image
 
 from keras_genai import pictures, zoo
+from keras_genai.models.gans.dcgan import DCGAN
 
 QUIET = {"batch_size": 8, "verbose": 0}
 
@@ -38,7 +44,81 @@ def test_minutes_stop_by_the_clock(tmp_path):
     step = model.progress.step
     again = tiny()
     again.fit(images(4000), minutes=0.08, run_dir=tmp_path / "run", **QUIET)
-    assert again.progress.step <= step + 1
+    assert again.progress.step == step
+    assert len(rows_of(tmp_path / "run")) == 1
+
+
+def test_a_killed_process_goes_on_to_the_same_bits(tmp_path):
+    """kill -9 in mid-epoch, with a checkpoint at every step."""
+    code = """
+import sys; sys.path.insert(0, "tests")
+import os, signal, keras
+import test_training as t
+from keras_genai.callbacks import run_folder
+run_folder.CHECKPOINT_SECONDS = 0
+die = keras.callbacks.LambdaCallback(
+    on_train_batch_begin=lambda batch, logs: batch == 4 and os.kill(os.getpid(), signal.SIGKILL)
+)
+t.tiny().fit(t.images(), epochs=2, run_dir=sys.argv[1], callbacks=die, **t.QUIET)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "run")]
+    killed = subprocess.run(command, capture_output=True, cwd=Path(__file__).parents[1])
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    (tmp_path / "run" / ".checkpoint.0123abcd.tmp.keras").write_bytes(b"half")
+    continued, whole = tiny(), tiny()
+    continued.fit(images(), epochs=2, run_dir=tmp_path / "run", **QUIET)
+    whole.fit(images(), epochs=2, run_dir=tmp_path / "whole", **QUIET)
+    for mine, theirs in zip(continued.variables, whole.variables, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    rows = [[{**row, "seconds": ""} for row in rows_of(tmp_path / n)] for n in ("run", "whole")]
+    assert rows[0] == rows[1] and len(rows[0]) == 2
+    assert not [*(tmp_path / "run").glob(".*")]
+
+
+def test_a_run_killed_in_its_first_save_starts_again(tmp_path):
+    (tmp_path / "samples").mkdir()
+    (tmp_path / ".checkpoint.0123abcd.tmp.keras").write_bytes(b"half")
+    tiny().fit(images(), epochs=1, run_dir=tmp_path, **QUIET)
+    assert zoo.load(tmp_path).progress.epoch == 1 and not [*tmp_path.glob(".*")]
+
+
+def test_a_cut_off_epoch_is_one_training_to_the_callbacks(tmp_path):
+    class CutOff(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 8:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    calls = []
+    count = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: calls.append("begin"),
+        on_train_end=lambda logs: calls.append("end"),
+    )
+    options = {"run_dir": tmp_path / "run", "batch_size": 4, "verbose": 0}
+    with pytest.raises(KeyboardInterrupt):
+        tiny().fit(images(), epochs=3, callbacks=CutOff(), **options)
+    log = keras.callbacks.CSVLogger(tmp_path / "log.csv")
+    history = tiny().fit(images(), epochs=3, callbacks=[count, log], **options)
+    assert calls == ["begin", "end"]
+    assert history.epoch == [0, 1, 2] and len(history.history["loss"]) == 3
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 4
+    # Asked for fewer epochs than were begun, it trains none.
+    model = tiny()
+    model.fit(images(), epochs=2, **options)
+    assert model.progress.epoch == 3
+
+
+def test_a_model_compiled_anew_trains_and_continues(tmp_path):
+    def model():
+        made = tiny("vae", data=images())
+        made.compile(keras.optimizers.SGD(1e-4, momentum=0.9), jit_compile=False)
+        return made
+
+    model().fit(images(), epochs=1, run_dir=tmp_path / "run", **QUIET)
+    continued = model()
+    continued.fit(images(), epochs=2, run_dir=tmp_path / "run", **QUIET)
+    assert continued.progress.epoch == 2
+    with pytest.raises(ValueError, match=r"another optimizer.*Received: "):
+        tiny("vae").fit(images(), epochs=3, run_dir=tmp_path / "run", **QUIET)
 
 
 def test_new_runs_get_numbered_folders(tmp_path, monkeypatch):
@@ -127,6 +207,51 @@ def test_validation_data_in_all_forms():
         assert np.isfinite(history["val_loss"]).all()
 
 
+def test_given_validation_data_leave_all_of_x_for_training():
+    model = tiny("vae")
+    options = {"validation_split": 0.5, "validation_data": images(8), "run_dir": False}
+    model.fit(images(), epochs=1, **options, **QUIET)
+    assert model.progress.step == len(images()) // 8
+
+
+def test_evaluate_takes_what_fit_takes():
+    model = tiny("vae", data=images())
+    x, options = images(16), {"batch_size": 8, "verbose": 0}
+    expected = model.evaluate(x, **options)
+    stream = tf.data.Dataset.from_tensor_slices({"image": x / np.float32(255)}).batch(8)
+    same = [
+        model.evaluate(stream, verbose=0),
+        model.evaluate(tf.data.Dataset.from_tensor_slices(x).batch(8), verbose=0),
+        model.evaluate(x / 127.5 - 1, value_range=(-1, 1), **options),
+    ]
+    for losses in same:
+        np.testing.assert_allclose(losses, expected, rtol=1e-6)
+
+
+def test_odd_arguments_are_refused_or_understood(tmp_path):
+    model = tiny(latent_dim=np.int64(5), seed=np.int64(3))
+    model.fit(images(), epochs=np.int64(1), batch_size=np.int64(8), run_dir=tmp_path, verbose=0)
+    assert model.arguments["latent_dim"] == 5
+    for name, value in [("steps_per_epoch", 0), ("epochs", 1.5), ("batch_size", -1)]:
+        with pytest.raises(
+            ValueError, match=rf"`{name}` must be a whole.*Received: {name}={value}"
+        ):
+            tiny().fit(images(), run_dir=False, **{"epochs": 1, name: value})
+    with pytest.raises(ValueError, match=r"not weighed.*Received: a tuple of 3"):
+        tiny().fit(images(), validation_data=(images(), None, None), epochs=1, run_dir=False)
+    with pytest.raises(ValueError, match=r"with arrays only.*Received: y="):
+        tiny().fit("digits", np.zeros(3, int), epochs=1, run_dir=False)
+    keras.mixed_precision.set_dtype_policy("mixed_float16")
+    try:
+        half = tiny()
+        with pytest.raises(ValueError, match=r"float16.*Received: LossScaleOptimizer"):
+            half.fit(images(), epochs=1, run_dir=False)
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+    with pytest.raises(ValueError, match=r"must be compiled.*Received: "):
+        DCGAN().fit(images(), epochs=1, run_dir=False)
+
+
 def test_validation_does_not_change_training():
     results = []
     for validation in (None, images(10)):
@@ -181,6 +306,9 @@ def test_text_runs_write_text(tmp_path):
     tiny("char_rnn").fit(text(), epochs=1, run_dir=tmp_path / "run", **QUIET)
     written = (tmp_path / "run" / "samples" / "epoch_0001.txt").read_text()
     assert len(written) > 300 and written.count("----") == 2
+    one_line = tiny("char_rnn")
+    one_line.fit(["ab" * 500], epochs=1, run_dir=False, **QUIET)
+    assert set(one_line.generate(max_length=20)) <= {"a", "b"}
 
 
 def test_grid_puts_images_row_by_row():

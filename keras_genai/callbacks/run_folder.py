@@ -51,7 +51,10 @@ class RunFolder(keras.callbacks.Callback):
         say(f"Run folder: {self.path}")
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if time.monotonic() - self.last_checkpoint > CHECKPOINT_SECONDS:
+        progress = self.model.progress
+        full = progress.step - progress.epoch_start >= self.config["steps_per_epoch"]
+        # Not between an epoch's last step and its end: that has a checkpoint of its own.
+        if time.monotonic() - self.last_checkpoint > CHECKPOINT_SECONDS and not full:
             self.checkpoint()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -85,8 +88,11 @@ class RunFolder(keras.callbacks.Callback):
         write_text(self.path / "history.csv", text.getvalue())
 
     def _draw_curve(self) -> None:
-        names = [name for name in self.rows[-1] if name not in ("step", "seconds")]
-        columns = {name: [float(row.get(name) or "nan") for row in self.rows] for name in names}
+        if not self.rows:
+            return
+        columns_of_rows = dict.fromkeys(name for row in self.rows for name in row)
+        names = [name for name in columns_of_rows if name not in ("step", "seconds")]
+        columns = {name: [float(row.get(name, "nan")) for row in self.rows] for name in names}
         pictures.save_loss_curve(self.path / "loss.png", columns)
         self.last_curve = time.monotonic()
 
@@ -120,17 +126,20 @@ def open_folder(run_dir: Any, model: Any, settings: Mapping[str, Any]) -> RunFol
     if run_dir is None:
         return RunFolder(_new_folder(config["recipe"]), config)
     path = Path(run_dir)
+    for stale in path.rglob(".*.tmp.*"):  # of writes that a kill cut off
+        stale.unlink(missing_ok=True)
     if (path / "config.json").exists():
         _check_same_run(path, json.loads((path / "config.json").read_text("utf-8")), config)
         model.adopt(loading.load(path))
         say(f"Continuing {path} after epoch {model.progress.epoch}, step {model.progress.step}")
         return RunFolder(path, config, continued=True)
-    if path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):
-        leftovers = {entry.name for entry in path.iterdir()} - {loading.CHECKPOINT, "samples"}
-        if leftovers - {"tensorboard"}:
+    if path.exists():
+        ours = {loading.CHECKPOINT, "samples", "tensorboard"}  # of a run killed at its start
+        others = [e.name for e in path.iterdir() if e.name not in ours and e.name[0] != "."]
+        if others:
             raise ValueError(
                 "This folder holds files that are not a run's; choose a new or empty one. "
-                f"Received: run_dir={str(path)!r} with {sorted(leftovers)[:5]}"
+                f"Received: run_dir={str(path)!r} with {sorted(others)[:5]}"
             )
     path.mkdir(parents=True, exist_ok=True)
     return RunFolder(path, config)
@@ -170,4 +179,5 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    return [{name: value for name, value in row.items() if value} for row in rows]

@@ -60,13 +60,18 @@ class ImageSamples(_Samples):
         """Writes a grid of images from fixed latents."""
         sheet = pictures.grid(self.model.preview(seed=0))
         pictures.save_image(self.samples / f"epoch_{epoch:04d}.png", sheet)
+        self.show("samples", sheet, epoch)
         if hasattr(self.model, "reconstruct"):
             pairs = np.concatenate([self.examples, self.model.reconstruct(self.examples)])
             sheet = pictures.grid(pairs, columns=len(self.examples))
             pictures.save_image(self.samples / f"reconstructions_{epoch:04d}.png", sheet)
+            self.show("reconstructions", sheet, epoch)
+
+    def show(self, name: str, sheet: np.ndarray, epoch: int) -> None:
+        """Shows a grid in TensorBoard, if it is installed."""
         if self.board:
             with self.board.as_default(step=epoch):
-                tf.summary.image("samples", sheet[None])
+                tf.summary.image(name, sheet[None])
 
     def on_train_end(self, logs: Any = None) -> None:
         frames = sorted(self.samples.glob("epoch_*.png"))

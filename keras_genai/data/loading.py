@@ -73,6 +73,11 @@ def load(
     Raises:
         DataError: the data cannot be used; the message says why and what to do.
     """
+    if y is not None and not _takes_labels(source):
+        raise DataError(
+            "Labels are passed as `y` with arrays only; other data bring their own. "
+            f"Received: y={describe(y)} with {describe(source)}"
+        )
     dataset = _open(source, y, modality, image_shape, value_range)
     _check_modality(dataset, modality, source)
     if validation_split and dataset.validation is None:
@@ -98,6 +103,14 @@ def _open(source: Any, y: Any, modality: Any, image_shape: Any, value_range: Any
             f"`tf.data.Dataset.from_generator`. Received: {describe(source)}"
         )
     return Dataset("array", arrays.from_arrays(source, y, value_range, "array"))
+
+
+def _takes_labels(source: Any) -> bool:
+    if isinstance(source, (str, os.PathLike)):
+        return Path(source).suffix.lower() in (".npz", ".npy")
+    if isinstance(source, (list, tuple)) and any(isinstance(item, str) for item in source):
+        return False
+    return not isinstance(source, (Dataset, Source, tf.data.Dataset))
 
 
 def _open_texts(source: Any) -> Dataset:

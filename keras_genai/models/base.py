@@ -78,6 +78,12 @@ def _own_randomness(seed: int) -> Iterator[None]:
         random.setstate(state)
 
 
+def _fold(seed: Any, purpose: str) -> tf.Tensor:
+    """Keeps the noise of other purposes apart from that of training, which has the plain key."""
+    number = ("training", "validation", "samples", "draw").index(purpose)
+    return tf.random.experimental.stateless_fold_in(tf.cast(seed, "int32"), number)
+
+
 class GenerativeModel(keras.Model):
     """Base of all models. Subclasses write `build_networks`, `call`, `train_step`, `test_step`.
 
@@ -204,7 +210,7 @@ class GenerativeModel(keras.Model):
 
     def fixed_normal(self, shape: Sequence[Any]) -> tf.Tensor:
         """Standard normal noise that is the same each time: validation must not move training."""
-        return tf.random.stateless_normal(shape, (self.seed, 1))
+        return tf.random.stateless_normal(shape, _fold((self.seed, 0), "validation"))
 
     def _next_seed(self) -> tf.Tensor:
         return tf.cast(self.seed_generator.next(), "int32")
@@ -236,6 +242,12 @@ class GenerativeModel(keras.Model):
             [*model.variables, *model._states, *model.optimizer.variables]
             for model in (self, other)
         )
+        if [v.shape for v in mine] != [v.shape for v in theirs]:
+            raise ValueError(
+                "The run was made with other networks or another optimizer than this model has; "
+                "make it as it was, or choose another run_dir. "
+                f"Received: {len(mine)} variables where the run has {len(theirs)}"
+            )
         for variable, value in zip(mine, theirs, strict=True):
             variable.assign(value)
         self.progress, self.seed = other.progress, other.seed
@@ -305,7 +317,8 @@ class GenerativeModel(keras.Model):
                 `minutes` is not given either, the recipe's budget in minutes holds.
             verbose: As in Keras.
             callbacks: Added to the recipe's own: run folder, history, checkpoint, samples.
-            validation_split: Fraction of `x`, its end, that is validated on instead.
+            validation_split: Fraction of `x` that is validated on instead: the end of arrays and
+                texts, a random part of folders. Named data sets have a validation part already.
             validation_data: As `x`, or `(x, y)`. Of a data set by name it is the validation part.
             shuffle: Whether each epoch has its own order.
             class_weight: Refused: no recipe has a use for it.
@@ -349,16 +362,22 @@ class GenerativeModel(keras.Model):
         return plan.run(functools.partial(super().fit, verbose=verbose, **validation))
 
     def evaluate(
-        self, x: Any = None, y: Any = None, batch_size: int | None = None, **kwargs: Any
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        *,
+        value_range: tuple[float, float] | None = None,
+        **kwargs: Any,
     ) -> Any:
         """Computes the losses on data, given as in `fit`; of a named set, on its test part.
 
         Returns:
             The losses as in `keras.Model.evaluate` (`return_dict=True` names them).
         """
-        if isinstance(x, tf.data.Dataset):
+        if kwargs.get("_use_cached_eval_dataset"):  # Keras's own call in `fit`
             return super().evaluate(x, **kwargs)
-        parts = self.open_data(x, y)
+        parts = self.open_data(x, y, value_range=value_range)
         self.settle(parts)
         source = self.prepare(parts.train if parts.test is None else parts.test)
         batches = pipeline.eval_batches(source, batch_size or self.batch_size)
@@ -381,7 +400,7 @@ class GenerativeModel(keras.Model):
         """`seed`, or the next one of the model's own generator."""
         if seed is not None:
             return seed
-        return int(self._next_seed().numpy()[1])
+        return int(_fold(self._next_seed(), "draw").numpy()[0]) & 0x7FFFFFFF
 
 
 class ImageModel(GenerativeModel):
@@ -466,10 +485,22 @@ class ImageModel(GenerativeModel):
         seed = self._seed_for(seed)
         # Whole chunks keep the sampler to a few compiled shapes.
         chunk = min(64, 1 << (int(n) - 1).bit_length())
-        batches = [
-            self._sampler(chunk)(tf.constant([seed, i], "int32")) for i in range(-(-n // chunk))
-        ]
+        batches = [self._sampler(chunk)(_fold([seed, i], "samples")) for i in range(-(-n // chunk))]
         return np.concatenate([batch.numpy() for batch in batches])[:n]
+
+    def in_batches(self, function: Callable[[tf.Tensor], tf.Tensor], x: Any) -> np.ndarray:
+        """Applies `function` to images, 256 at a time.
+
+        Args:
+            function: Takes images `(B, H, W, C)` in [-1, 1].
+            x: uint8 `(N, H, W[, C])`, or floats in [0, 1].
+
+        Returns:
+            The results in one array `(N, ...)`.
+        """
+        x = images.validate_images(np.asarray(x))
+        parts = [function(images.to_model(x[i : i + 256])) for i in range(0, len(x), 256)]
+        return np.concatenate([np.asarray(part) for part in parts])
 
     def _sampler(self, n: int) -> Callable[[tf.Tensor], tf.Tensor]:
         if n not in self._samplers:
@@ -557,7 +588,7 @@ class TextModel(GenerativeModel):
 
     def generate(
         self,
-        prompts: str | Sequence[str] = "\n",
+        prompts: str | Sequence[str] | None = None,
         *,
         max_length: int = 200,
         temperature: float = 1.0,
@@ -566,7 +597,7 @@ class TextModel(GenerativeModel):
         """Continues prompts.
 
         Args:
-            prompts: A string or a list of strings, none of them empty.
+            prompts: A string or a list of strings, none of them empty. `None` starts a line.
             max_length: Length of prompt and continuation together, in characters.
             temperature: Below 1 makes the likely likelier; 0 always takes the likeliest.
             seed: Same seed and weights, same text; `None` moves the model's own generator on.
@@ -580,6 +611,8 @@ class TextModel(GenerativeModel):
         self.settle()
         if not self.built:
             self.build()  # raises, and says what is missing
+        if prompts is None:
+            prompts = self._start
         texts = [prompts] if isinstance(prompts, str) else [*prompts]
         self._check_prompts(texts, max_length, temperature)
         # Rounded up, so that a few compiled loops serve all lengths and numbers of prompts.
@@ -588,15 +621,19 @@ class TextModel(GenerativeModel):
         for i, text in enumerate(texts):
             ids[: len(text), i], lengths[i] = self.encode_text(text), len(text)
         sampler = self._samplers.setdefault("text", tf.function(self.sample, jit_compile=True))
-        seeds = tf.constant([self._seed_for(seed), 0], "int32")
+        seeds = _fold([self._seed_for(seed), 0], "samples")
         sampled = sampler(ids, lengths, tf.constant(temperature, "float32"), seeds).numpy()
         written = [self.decode_text(sampled[:max_length, i]) for i in range(len(texts))]
         return written[0] if isinstance(prompts, str) else written
 
     def preview(self, seed: int = 0) -> list[str]:
         """Three texts of 300 characters, the same for the same weights and seed."""
-        start = "\n" if "\n" in self.vocabulary else self.vocabulary[0]
-        return [text.strip() for text in self.generate([start] * 3, max_length=300, seed=seed)]
+        prompts = [self._start] * 3
+        return [text.strip() for text in self.generate(prompts, max_length=300, seed=seed)]
+
+    @property
+    def _start(self) -> str:
+        return "\n" if "\n" in self.vocabulary else self.vocabulary[0]
 
     def _check_prompts(self, texts: list[str], max_length: int, temperature: float) -> None:
         if not texts or not all(isinstance(text, str) and text for text in texts):

@@ -1,9 +1,13 @@
 """What `fit` does around `keras.Model.fit`: data, validation, clock, run folder, continuing."""
 
+import contextlib
 import dataclasses
 import math
+import operator
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -59,7 +63,7 @@ class FollowProgress(keras.callbacks.Callback):
         self.position.assign(progress.step)
         self.end.assign(progress.epoch_start + self.steps)
         if self.carried_means:  # an epoch that was cut off goes on with its means so far
-            for variable, value in zip(self._means, self.carried_means, strict=True):
+            for variable, value in zip(self.means, self.carried_means, strict=True):
                 variable.assign(value)
         self.carried_means = None
         if self.progbar and math.isfinite(self.seconds) and epoch:
@@ -71,7 +75,7 @@ class FollowProgress(keras.callbacks.Callback):
         step = int(self.position.numpy()) + batch + 1
         self.model.progress.step = min(step, int(self.end.numpy()))
         self.model.progress.milliseconds = round(self._elapsed * 1000)
-        if self._elapsed >= self.seconds:
+        if self.time_is_up:
             self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -79,12 +83,82 @@ class FollowProgress(keras.callbacks.Callback):
         progress.epoch, progress.epoch_start = epoch + 1, progress.step
 
     @property
+    def time_is_up(self) -> bool:
+        """Whether the budget of the clock is spent."""
+        return self._elapsed >= self.seconds
+
+    @property
+    def epoch_is_full(self) -> bool:
+        """Whether the last step of the epoch has been made."""
+        return self.model.progress.step >= int(self.end.numpy())
+
+    @property
     def _elapsed(self) -> float:
         return time.monotonic() - self.started
 
     @property
-    def _means(self) -> list[Any]:
+    def means(self) -> list[Any]:
+        """The variables in which the epoch's means are added up."""
         return [v for metric in self.model.metrics for v in metric.variables]
+
+
+class StopWhenAsked(keras.callbacks.Callback):
+    """Turns Ctrl-C into a stop between two steps, when all counts and states agree.
+
+    Python would raise in the middle of a step that has moved the weights already, but is not
+    counted yet. A second Ctrl-C does that.
+    """
+
+    def __init__(self, follow: FollowProgress):
+        super().__init__()
+        self.follow, self.asked = follow, False
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Signals reach the main thread only; elsewhere nothing changes."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGINT, self._note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self.asked and not self.follow.epoch_is_full:  # else the epoch is finished first
+            raise StopBetweenSteps
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if self.asked:
+            raise StopBetweenSteps
+
+
+class StopBetweenSteps(KeyboardInterrupt):
+    """Ctrl-C, at a place where the run can be saved."""
+
+
+class OneRun(keras.callbacks.CallbackList):
+    """Two calls of Keras's `fit` are one training to the callbacks."""
+
+    begun = False
+    last_part = True
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Called by each part; passed on from the first."""
+        if not self.begun:
+            super().on_train_begin(logs)
+        self.begun = True
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Called by each part; passed on from the last."""
+        if self.last_part:
+            super().on_train_end(logs)
 
 
 @dataclasses.dataclass
@@ -98,27 +172,41 @@ class Plan:
     first_epoch: int
     last_epoch: int
     follow: FollowProgress
-    callbacks: keras.callbacks.CallbackList
+    stop: StopWhenAsked
+    callbacks: OneRun
     history: keras.callbacks.History
     folder: Any
 
     def run(self, fit: Callable[..., keras.callbacks.History]) -> keras.callbacks.History:
         """Calls `fit`; twice if an epoch was cut off, whose rest comes first."""
-        progress, model = self.model.progress, self.model
+        progress = self.model.progress
         self.follow.start_clock(progress)
-        done = progress.step - progress.epoch_start
+        if self.first_epoch >= self.last_epoch or self.follow.time_is_up:
+            say("Nothing is left to train: this run has had its epochs or minutes")
+            return self.history
         try:
-            if done:
-                self.follow.carried_means = [v.numpy() for v in self.follow._means]
-                self._fit(fit, self.steps - done, self.first_epoch, self.first_epoch + 1)
-                self.first_epoch += 1
-            if self.first_epoch < self.last_epoch and not (done and model.stop_training):
-                self._fit(fit, self.steps, self.first_epoch, self.last_epoch)
-        except KeyboardInterrupt:
+            with self.stop.listening():
+                self._run_parts(fit, progress.step - progress.epoch_start)
+        except StopBetweenSteps:
             if self.folder:
                 self.folder.checkpoint()
-            raise
+            raise KeyboardInterrupt from None
         return self.history
+
+    def _run_parts(self, fit: Callable[..., Any], done: int) -> None:
+        first = self.first_epoch
+        if done:
+            self.follow.carried_means = [v.numpy() for v in self.follow.means]
+            self.callbacks.last_part = first + 1 == self.last_epoch
+            self._fit(fit, self.steps - done, first, first + 1)
+            first += 1
+            if self.callbacks.last_part or self.model.stop_training:
+                if not self.callbacks.last_part:
+                    self.callbacks.last_part = True
+                    self.callbacks.on_train_end()
+                return
+            self.callbacks.last_part = True
+        self._fit(fit, self.steps, first, self.last_epoch)
 
     def _fit(self, fit: Callable[..., Any], steps: int, first: int, last: int) -> None:
         known = tf.data.experimental.assert_cardinality(steps)
@@ -154,22 +242,27 @@ def plan(
     from keras_genai.callbacks import run_folder, samples
 
     recipe = _recipe(model)
-    _check_budget(epochs, minutes)
+    _check_budget(minutes, epochs=epochs, batch_size=batch_size, steps_per_epoch=steps_per_epoch)
+    _check_optimizer(model)
     if x is None:
         if recipe is None:
             raise ValueError("A model without a recipe needs data: fit(x). Received: x=None")
         x = recipe.data
-    batch_size = model.batch_size if batch_size is None else batch_size
-    parts = model.open_data(x, y, validation_split=validation_split, value_range=value_range)
+    batch_size = int(model.batch_size if batch_size is None else batch_size)
+    # As in Keras, the split counts only where no validation data are given.
+    split = 0.0 if validation_data is not None else validation_split
+    parts = model.open_data(x, y, validation_split=split, value_range=value_range)
     model.settle(parts)
+    if not model.optimizer.built:  # compiled anew since the model was built
+        model.optimizer.build(model.trainable_variables)
     source = model.prepare(parts.train)
-    validation = _validation(model, parts, validation_split, validation_data, value_range)
+    validation = _validation(model, parts, split, validation_data, value_range)
 
     position, end = (tf.Variable(0, dtype="int64", trainable=False) for _ in range(2))
     batches = pipeline.train_batches(
         source, batch_size, seed=model.seed, position=position, end=end, shuffle=shuffle
     )
-    steps = steps_per_epoch or _steps(source, batch_size)
+    steps = _steps(source, batch_size) if steps_per_epoch is None else int(steps_per_epoch)
     folder = run_folder.open_folder(
         run_dir,
         model,
@@ -201,16 +294,19 @@ def plan(
     expected = _announce(model, recipe, source, batch_size, steps, first, last, minutes)
 
     follow = FollowProgress(position, end, steps, math.inf if minutes is None else minutes * 60)
-    own = [follow]
+    stop = StopWhenAsked(follow)
+    own: list[keras.callbacks.Callback] = [follow]
     if folder:
-        own += [samples.writer(model, folder.path, source), folder]
+        own += [folder, samples.writer(model, folder.path, source)]
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks = callbacks.callbacks
     user = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else callbacks or []
     if verbose != 0:
         follow.progbar = keras.callbacks.ProgbarLogger()
         own.append(follow.progbar)
     history = keras.callbacks.History()
-    callback_list = keras.callbacks.CallbackList(
-        [*own, *user, history],
+    callback_list = OneRun(
+        [*own, *user, history, stop],
         verbose=verbose,
         epochs=expected,
         steps=steps,
@@ -226,6 +322,7 @@ def plan(
         first_epoch=first,
         last_epoch=10**9 if last is None else last,
         follow=follow,
+        stop=stop,
         callbacks=callback_list,
         history=history,
         folder=folder,
@@ -238,11 +335,32 @@ def _recipe(model: Any) -> Any:
     return registry.info(model.recipe) if model.recipe else None
 
 
-def _check_budget(epochs: int | None, minutes: float | None) -> None:
-    if epochs is not None and epochs < 1:
-        raise ValueError(f"`epochs` must be at least 1. Received: epochs={epochs}")
+def _check_budget(minutes: float | None, **counts: Any) -> None:
     if minutes is not None and not minutes > 0:
         raise ValueError(f"`minutes` must be positive. Received: minutes={minutes}")
+    for name, count in counts.items():
+        try:
+            whole = count is None or operator.index(count) >= 1
+        except TypeError:
+            whole = False
+        if not whole:
+            raise ValueError(
+                f"`{name}` must be a whole number, at least 1. Received: {name}={count!r}"
+            )
+
+
+def _check_optimizer(model: Any) -> None:
+    if isinstance(getattr(model, "optimizer", None), keras.optimizers.LossScaleOptimizer):
+        raise ValueError(
+            "Training in float16, which needs its loss scaled, is not supported: build the model "
+            "under keras.mixed_precision.set_dtype_policy('float32'). "
+            f"Received: {type(model.optimizer).__name__}"
+        )
+    if not model.compiled:
+        raise ValueError(
+            "The model must be compiled before fit(): call compile(optimizer), or take one from "
+            f"zoo.get(). Received: {model._title}"
+        )
 
 
 def _validation(
@@ -252,6 +370,11 @@ def _validation(
     source = None
     if validation_data is not None:
         pair = validation_data if isinstance(validation_data, tuple) else (validation_data,)
+        if len(pair) > 2:
+            raise ValueError(
+                "`validation_data` is given as `x` or as `(x, y)`; samples are not weighed. "
+                f"Received: a tuple of {len(pair)}"
+            )
         loaded = model.open_data(*pair, value_range=value_range)
         source = loaded.train if loaded.validation is None else loaded.validation
     elif validation_split:
@@ -283,8 +406,12 @@ def _announce(
     if last is not None or minutes is None:
         last = first + 1 if last is None else last
         estimate = seconds_per_epoch * (last - first) / 60
-        limit = f" (stops at {minutes:.3g} min)" if minutes else ""
-        say(f"{line}, about {estimate:.1g} min on 2 CPU cores{limit}, seed {model.seed}")
+        limit = f" (stops at {_rounded(minutes)} min)" if minutes else ""
+        say(f"{line}, about {_rounded(estimate)} min on 2 CPU cores{limit}, seed {model.seed}")
         return last
-    say(f"{line}, for {minutes:.3g} min by the clock, seed {model.seed}")
+    say(f"{line}, for {_rounded(minutes)} min by the clock, seed {model.seed}")
     return first + max(1, round(minutes * 60 / seconds_per_epoch))
+
+
+def _rounded(minutes: float) -> str:
+    return f"{minutes:.0f}" if minutes >= 10 else f"{minutes:.2g}"

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 INDEX = Path(__file__).with_name("index.json")
 MODALITIES = ("image", "text", "audio", "music", "video", "ratings")
 TASKS = ("unconditional", "labels", "prompt", "transform", "recommend")
@@ -131,9 +133,13 @@ def register(
         def recipe(*args: Any, **kwargs: Any) -> Any:
             bound = inspect.signature(function).bind(*args, **kwargs)
             bound.apply_defaults()
-            model = function(**bound.arguments)
-            model.recipe = name
-            model.arguments = dict(bound.arguments)
+            # NumPy's scalars become plain ones, which a run folder can hold.
+            arguments = {
+                key: value.item() if isinstance(value, np.generic) else value
+                for key, value in bound.arguments.items()
+            }
+            model = function(**arguments)
+            model.recipe, model.arguments = name, arguments
             return model
 
         _RECIPES[name] = Recipe(

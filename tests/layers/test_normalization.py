@@ -34,3 +34,10 @@ def test_is_saved_like_the_keras_layer(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert type(loaded.layers[0]) is BatchNormalization
+
+
+def test_images_take_the_fused_kernel():
+    layer = BatchNormalization()
+    function = tf.function(lambda x: layer(x, training=True))
+    graph = function.get_concrete_function(tf.ones((2, 4, 4, 3))).graph
+    assert "FusedBatchNormV3" in {operation.type for operation in graph.get_operations()}

@@ -125,11 +125,11 @@ class VAE(ImageModel):
 
     def encode(self, images):
         """Means of the latents, float32 (N, Z), of images uint8 (N, H, W, C)."""
-        return self.encoder(to_model(tf.convert_to_tensor(images)))[0].numpy()
+        return self.in_batches(lambda x: self.encoder(x)[0], images)
 
     def reconstruct(self, images):
         """Reconstructions, uint8 (N, H, W, C), of images uint8 (N, H, W, C)."""
-        return to_uint8(self(to_model(tf.convert_to_tensor(images)))).numpy()
+        return self.in_batches(lambda x: to_uint8(self(x)), images)
 
 
 @register(
