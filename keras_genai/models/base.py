@@ -189,7 +189,10 @@ class GenerativeModel(keras.Model):
             count: Weight of this step in the mean, the number of items in the batch: the last
                 batch of an evaluation may be smaller.
         """
-        values = {**losses, "loss": sum(losses.values()) if total is None else total}
+        if total is None:
+            # Not Python's sum: TensorFlow reorders chains of additions, not always in one way.
+            total = tf.reduce_sum(tf.stack([*losses.values()]))
+        values = {**losses, "loss": total}
         for name, value in values.items():
             self.losses_by_name[name].update_state(value, sample_weight=count)
         return {name: self.losses_by_name[name].result() for name in values}
