@@ -276,10 +276,14 @@ def test_text_from_file_to_continuation(text_file, tmp_path, capsys):
     assert "without these characters" in refused(capsys, "generate", run, "--prompt", "Z")
 
 
-def test_validate_uses_the_data_sets_own_part(monkeypatch):
+def test_validate_uses_the_data_sets_own_part(monkeypatch, tmp_path):
     fits = []
-    model = zoo.get("gan")
-    monkeypatch.setattr(type(model), "fit", lambda self, x, **options: fits.append((x, options)))
+
+    def fit(model, x, **options):
+        fits.append((x, options))
+        model.run_dir = tmp_path
+
+    monkeypatch.setattr(type(zoo.get("gan")), "fit", fit)
     assert cli.main([*TINY_GAN, "--validate", "--minutes", "0.5"]) == 0
     dataset, options = fits[0]
     assert options["validation_data"] is dataset.validation is not None
@@ -299,13 +303,13 @@ def test_a_refused_run_leaves_no_folder(text_file, tmp_path, capsys, monkeypatch
 
 
 def test_an_interrupted_run_says_how_to_go_on(monkeypatch, tmp_path, capsys):
-    def fit(model, args, folder):
-        folder.mkdir()
-        (folder / "config.json").touch()
+    run_dir = tmp_path / "my run"
+
+    def fit(model, args):
+        model.run_dir = run_dir
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "_fit", fit)
-    run_dir = tmp_path / "my run"
     assert cli.main([*TINY_GAN, "--run_dir", str(run_dir)]) == 130
     printed = capsys.readouterr()
     assert f"--run_dir '{run_dir}' goes on" in printed.out
@@ -313,7 +317,7 @@ def test_an_interrupted_run_says_how_to_go_on(monkeypatch, tmp_path, capsys):
 
 
 def test_a_fault_that_is_not_the_users_keeps_its_traceback(monkeypatch):
-    def fit(model, args, folder):
+    def fit(model, args):
         raise ValueError("shapes do not match")
 
     monkeypatch.setattr(cli, "_fit", fit)
