@@ -8,14 +8,14 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 .PHONY: help demo test lint bench index
 
 help:
-	@echo "make demo   train a DCGAN on drawn letters for five minutes and show where its images are"
+	@echo "make demo   train a DCGAN on drawn digits for six minutes and show where its images are"
 	@echo "make test   the whole test suite"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  milliseconds a training step, for each model"
 	@echo "make index  write keras_genai/zoo/index.json anew, after a recipe has changed"
 
 demo: .venv/core
-	$(BIN)/keras-genai train dcgan --data glyphs --minutes 5
+	$(BIN)/keras-genai train dcgan --data digits --minutes 6
 	@echo "(After \`. .venv/bin/activate\` the command keras-genai is found by its name.)"
 
 test: .venv/dev
