@@ -47,7 +47,6 @@ class RunFolder(keras.callbacks.Callback):
         else:
             self.checkpoint()
             write_text(self.path / "config.json", json.dumps(self.config, indent=1) + "\n")
-            self.continued = True
         say(f"Run folder: {self.path}")
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:

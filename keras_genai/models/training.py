@@ -259,10 +259,7 @@ def plan(
     validation = _validation(model, parts, split, validation_data, value_range)
 
     position, end = (tf.Variable(0, dtype="int64", trainable=False) for _ in range(2))
-    batches = pipeline.train_batches(
-        source, batch_size, seed=model.seed, position=position, end=end, shuffle=shuffle
-    )
-    steps = _steps(source, batch_size) if steps_per_epoch is None else int(steps_per_epoch)
+    steps = _steps(source, batch_size, steps_per_epoch)
     folder = run_folder.open_folder(
         run_dir,
         model,
@@ -275,13 +272,13 @@ def plan(
             "exact": source.exact,
         },
     )
+    # After the folder: a continued run keeps the seed, and so the order, it was started with.
+    batches = pipeline.train_batches(
+        source, batch_size, seed=model.seed, position=position, end=end, shuffle=shuffle
+    )
     model.run_dir = folder and folder.path
     if folder and folder.continued:
         first, last = model.progress.epoch, epochs
-        # The order of the data follows the seed that the run was started with.
-        batches = pipeline.train_batches(
-            source, batch_size, seed=model.seed, position=position, end=end, shuffle=shuffle
-        )
     else:
         model.progress.epoch_start = model.progress.step
         model.progress.milliseconds = 0
@@ -382,14 +379,16 @@ def _validation(
     return None if source is None else model.prepare(source)
 
 
-def _steps(source: Any, batch_size: int) -> int:
-    steps = source.num_batches if not source.exact else len(source) // batch_size
-    if steps is None:
+def _steps(source: Any, batch_size: int, steps_per_epoch: int | None) -> int:
+    full = pipeline.steps_per_epoch(source, batch_size) if source.exact else source.num_batches
+    if steps_per_epoch is not None:
+        return int(steps_per_epoch)
+    if full is None:
         raise ValueError(
             "This data set does not end: say how many steps make an epoch with "
             f"steps_per_epoch=. Received: {source.name}"
         )
-    return steps
+    return full
 
 
 def _announce(
