@@ -13,6 +13,9 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
 
     The temporary name keeps the suffix, since writers choose their format by it. If the block
     raises, the temporary file is removed and an earlier file at `path` is left as it was.
+
+    Raises:
+        OSError: If the disk is full or the folder cannot be written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -22,6 +25,10 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        what = f"{error.strerror or error}: the file could not be written, an earlier one is intact"
+        # Python puts the path behind the words.
+        raise OSError(error.errno, f"{what}. Received", str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

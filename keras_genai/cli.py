@@ -9,6 +9,7 @@ import difflib
 import json
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -41,15 +42,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after `keras-genai`; those of the process by default.
 
     Returns:
-        The exit code: 0, 2 for a mistake (one message on stderr), 130 when interrupted.
+        The exit code: 0, 1 for a training that diverged, 2 for a mistake (one message on stderr),
+        130 when interrupted, 143 when terminated.
     """
     typed = sys.argv[1:] if argv is None else [*argv]
+    code_when_stopped = 130
+
+    def terminate(number: int, frame: Any) -> None:
+        nonlocal code_when_stopped
+        code_when_stopped = 143
+        signal.raise_signal(signal.SIGINT)  # a training saves its state and stops
+
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         args = _parse(typed)
         args.run(args)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
-        return 130
+        return code_when_stopped
     except ValueError as error:
         message = str(error)
         if isinstance(error, _UsageError) and "Received: " not in message:  # argparse's own words
@@ -60,7 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.filename is None:
             raise
-        return _fail(f"{error.strerror}. Received: {error.filename2 or error.filename!r}")
+        what = error.strerror.removesuffix(". Received")
+        return _fail(f"{what}. Received: {error.filename2 or error.filename!r}")
+    except FloatingPointError as error:  # the training diverged
+        print(f"{PROG}: error: {error}", file=sys.stderr)
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 

@@ -1,6 +1,7 @@
 """Pictures for people: sample grids, GIFs, loss curves."""
 
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -64,12 +65,17 @@ def save_gif(path: str | os.PathLike, frames: Sequence[Path], milliseconds: int 
         )
 
 
-def save_loss_curve(path: str | os.PathLike, history: Mapping[str, Sequence[float]]) -> None:
+def save_loss_curve(
+    path: str | os.PathLike,
+    history: Mapping[str, Sequence[float]],
+    advice: Mapping[int, str] | None = None,
+) -> None:
     """Draws each loss over the epochs, its validation twin dashed in the same colour, atomically.
 
     Args:
         path: Ends in `.png`.
         history: Columns by name; `epoch` is the x axis.
+        advice: Sentences by epoch: a line in the plot, the words below it.
     """
     figure = Figure(figsize=(6, 4), dpi=100, layout="constrained")
     axes = figure.subplots()
@@ -88,6 +94,10 @@ def save_loss_curve(path: str | os.PathLike, history: Mapping[str, Sequence[floa
     axes.set_ylabel("loss")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
+    for epoch, sentence in (advice or {}).items():
+        axes.axvline(epoch, color="red", linewidth=1, alpha=0.6)
+        words = "\n".join(textwrap.wrap(f"Epoch {epoch}: {sentence}", 90))
+        axes.set_xlabel(f"{axes.get_xlabel()}\n{words}", fontsize=8)
     axes.legend()
     with atomic(path) as temporary:
         figure.savefig(temporary)

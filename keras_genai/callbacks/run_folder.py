@@ -5,6 +5,7 @@ import io
 import json
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +38,7 @@ class RunFolder(keras.callbacks.Callback):
         super().__init__()
         self.path, self.config, self.continued = Path(path), config, continued
         self.rows: list[dict[str, Any]] = []
+        self.advice: dict[int, list[str]] = {}  # by epoch; the health callback fills it
         self.last_checkpoint = self.last_curve = time.monotonic()
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -63,7 +65,10 @@ class RunFolder(keras.callbacks.Callback):
             "step": progress.step,
             "seconds": f"{progress.milliseconds / 1000:.1f}",
         }
-        self.rows.append({**place, **{name: float(v) for name, v in (logs or {}).items()}})
+        row = {**place, **{name: float(v) for name, v in (logs or {}).items()}}
+        if epoch + 1 in self.advice:
+            row["advice"] = "; ".join(self.advice[epoch + 1])
+        self.rows.append(row)
         # In this order: a row without its checkpoint is dropped when the run is continued.
         self._write_history()
         self.checkpoint()
@@ -90,9 +95,10 @@ class RunFolder(keras.callbacks.Callback):
         if not self.rows:
             return
         columns_of_rows = dict.fromkeys(name for row in self.rows for name in row)
-        names = [name for name in columns_of_rows if name not in ("step", "seconds")]
+        names = [name for name in columns_of_rows if name not in ("step", "seconds", "advice")]
         columns = {name: [float(row.get(name, "nan")) for row in self.rows] for name in names}
-        pictures.save_loss_curve(self.path / "loss.png", columns)
+        advice = {int(row["epoch"]): row["advice"] for row in self.rows if "advice" in row}
+        pictures.save_loss_curve(self.path / "loss.png", columns, advice)
         self.last_curve = time.monotonic()
 
 
@@ -106,6 +112,7 @@ def open_folder(run_dir: Any, model: Any, settings: Mapping[str, Any]) -> RunFol
 
     Raises:
         ValueError: If the folder holds another run, or files that are not a run.
+        OSError: If it cannot be written.
     """
     if run_dir is False:
         return None
@@ -125,6 +132,7 @@ def open_folder(run_dir: Any, model: Any, settings: Mapping[str, Any]) -> RunFol
     if run_dir is None:
         return RunFolder(_new_folder(config["recipe"]), config)
     path = Path(run_dir)
+    _check_writable(path)
     for stale in path.rglob(".*.tmp.*"):  # of writes that a kill cut off
         stale.unlink(missing_ok=True)
     if (path / "config.json").exists():
@@ -132,22 +140,30 @@ def open_folder(run_dir: Any, model: Any, settings: Mapping[str, Any]) -> RunFol
         model.adopt(loading.load(path))
         say(f"Continuing {path} after epoch {model.progress.epoch}, step {model.progress.step}")
         return RunFolder(path, config, continued=True)
-    if path.exists():
-        ours = {loading.CHECKPOINT, "samples", "tensorboard"}  # of a run killed at its start
-        others = [e.name for e in path.iterdir() if e.name not in ours and e.name[0] != "."]
-        if others:
-            raise ValueError(
-                "This folder holds files that are not a run's; choose a new or empty one. "
-                f"Received: run_dir={str(path)!r} with {sorted(others)[:5]}"
-            )
-    path.mkdir(parents=True, exist_ok=True)
+    ours = {loading.CHECKPOINT, "samples", "tensorboard"}  # of a run killed at its start
+    others = [e.name for e in path.iterdir() if e.name not in ours and e.name[0] != "."]
+    if others:
+        raise ValueError(
+            "This folder holds files that are not a run's; choose a new or empty one. "
+            f"Received: run_dir={str(path)!r} with {sorted(others)[:5]}"
+        )
     return RunFolder(path, config)
+
+
+def _check_writable(path: Path) -> None:
+    """Not after the first epoch, when there is something to lose."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        what = f"{error.strerror}: the run folder cannot be written; choose another run_dir"
+        raise OSError(error.errno, f"{what}. Received", str(path)) from error
 
 
 def _new_folder(name: str) -> Path:
     """The next free runs/<name>/<nnn>; two runs that start at once get two folders."""
     root = Path(os.environ.get("KERAS_GENAI_RUNS", "runs")) / name
-    root.mkdir(parents=True, exist_ok=True)
+    _check_writable(root)
     taken = [int(entry.name) for entry in root.iterdir() if entry.name.isdigit()]
     number = max(taken, default=0) + 1
     while True:

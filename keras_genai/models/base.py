@@ -21,6 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_genai import __version__
 from keras_genai import data as data_module
 from keras_genai._files import atomic
 from keras_genai.data import images, pipeline
@@ -84,6 +85,14 @@ def _fold(seed: Any, purpose: str) -> tf.Tensor:
     return tf.random.experimental.stateless_fold_in(tf.cast(seed, "int32"), number)
 
 
+def _follow(average: keras.Model, network: keras.Model, decay: float, step: Any) -> None:
+    """Moves `average` towards `network`, fast in the first steps, when all weights are young."""
+    step = tf.cast(step, "float32")
+    kept = tf.minimum(decay, (1.0 + step) / (10.0 + step))
+    for mean, value in zip(average.weights, network.weights, strict=True):
+        mean.assign_add((1.0 - kept) * (value - mean))
+
+
 class GenerativeModel(keras.Model):
     """Base of all models. Subclasses write `build_networks`, `call`, `train_step`, `test_step`.
 
@@ -95,6 +104,13 @@ class GenerativeModel(keras.Model):
     loss_names: tuple[str, ...] = ()
     # Constructor arguments that may be None until the data settle them.
     from_data: tuple[str, ...] = ()
+    # How much of a network's moving average is kept a step; 0 keeps no average.
+    ema_decay = 0.0
+    # Networks that play against each other: their losses need not fall.
+    adversarial = False
+    # The d_loss of a discriminator that is right with a probability of 0.98; None where there is
+    # no such number.
+    sure_d_loss: float | None = None
 
     def __init__(self, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
@@ -145,6 +161,7 @@ class GenerativeModel(keras.Model):
             self.build_networks()
         if self.compiled:
             self.optimizer.build(self.trainable_variables)
+        self.first_broken = tf.Variable(0, dtype="int64", trainable=False)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, each kept as an attribute of the same name.
@@ -160,7 +177,7 @@ class GenerativeModel(keras.Model):
         """The recipe that made the model; there is one as soon as it is built."""
         if not self.built:
             return None
-        return {"recipe": self.recipe, "arguments": self.arguments}
+        return {"recipe": self.recipe, "arguments": self.arguments, "keras_genai": __version__}
 
     def build_from_config(self, config: Mapping[str, Any]) -> None:
         """Builds the model as it was saved."""
@@ -198,12 +215,45 @@ class GenerativeModel(keras.Model):
         return {name: self.losses_by_name[name].result() for name in values}
 
     def minimize(self, tape: tf.GradientTape, loss: tf.Tensor, *networks: keras.Model) -> None:
-        """Moves the trainable variables of `networks`, and no others, down the gradient."""
+        """Moves the trainable variables of `networks`, and no others, down the gradient.
+
+        Averages of the networks (`averaged`) follow.
+        """
         optimizers = getattr(self.optimizer, "optimizers", [self.optimizer])
         by_name = {optimizer.name: optimizer for optimizer in optimizers}
         variables = [variable for net in networks for variable in net.trainable_variables]
         optimizer = by_name.get(networks[0].name, optimizers[0])
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        self._watch(networks[0], variables)
+        for net in networks:
+            average = getattr(self, f"ema_{net.name}", net)
+            if average is not net:
+                _follow(average, net, self.ema_decay, optimizer.iterations)
+
+    def _watch(self, network: keras.Model, variables: list[Any]) -> None:
+        """Notes the first network whose weights are not finite; the health callback looks."""
+        broken = ~tf.math.is_finite(tf.linalg.global_norm([v.value for v in variables]))
+        number = tf.constant(1 + self.layers.index(network), "int64")
+        first = broken & (self.first_broken == 0)
+        self.first_broken.assign_add(tf.where(first, number, tf.zeros_like(number)))
+
+    @property
+    def broken_network(self) -> str:
+        """The network whose weights were the first to become NaN or infinite, or ""."""
+        number = int(self.first_broken.numpy())
+        return self.layers[number - 1].name if number else ""
+
+    def averaged(self, network: keras.Model) -> keras.Model:
+        """A copy of `network` that `minimize` moves as its average over the steps.
+
+        Assign it to `self.ema_<name of the network>`. With `ema_decay = 0` it is `network` itself.
+        """
+        if not self.ema_decay:
+            return network
+        average = keras.models.clone_model(network)
+        average.set_weights(network.get_weights())
+        average.trainable = False
+        return average
 
     # Randomness ---------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """What `fit` does around `keras.Model.fit`: data, validation, clock, run folder, continuing."""
 
+import builtins
 import contextlib
 import dataclasses
 import math
@@ -190,7 +191,15 @@ class Plan:
         except StopBetweenSteps:
             if self.folder:
                 self.folder.checkpoint()
-            raise KeyboardInterrupt from None
+            if not hasattr(builtins, "__IPYTHON__"):
+                raise KeyboardInterrupt from None
+            say("Stopped, as asked; fit() with the same run_dir goes on from here")
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryError(
+                "The memory does not hold a training step of this size: use a smaller batch_size "
+                "or smaller networks; the model and its last checkpoint are as they were. "
+                f"Received: {error.message.splitlines()[0]}"
+            ) from error
         return self.history
 
     def _run_parts(self, fit: Callable[..., Any], done: int) -> None:
@@ -239,7 +248,7 @@ def plan(
     verbose: Any,
 ) -> Plan:
     """Settles everything that `fit` needs, or raises; nothing is trained yet."""
-    from keras_genai.callbacks import run_folder, samples
+    from keras_genai.callbacks import health, run_folder, samples
 
     recipe = _recipe(model)
     _check_budget(minutes, epochs=epochs, batch_size=batch_size, steps_per_epoch=steps_per_epoch)
@@ -292,8 +301,11 @@ def plan(
 
     follow = FollowProgress(position, end, steps, math.inf if minutes is None else minutes * 60)
     stop = StopWhenAsked(follow)
-    own: list[keras.callbacks.Callback] = [follow]
+    watch = health.Health(source)
+    # Health comes before the folder: broken weights must not replace a good checkpoint.
+    own: list[keras.callbacks.Callback] = [follow, watch]
     if folder:
+        folder.advice = watch.advice
         own += [folder, samples.writer(model, folder.path, source)]
     if isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = callbacks.callbacks
@@ -302,6 +314,7 @@ def plan(
         follow.progbar = keras.callbacks.ProgbarLogger()
         own.append(follow.progbar)
     history = keras.callbacks.History()
+    history.advice = watch.advice
     callback_list = OneRun(
         [*own, *user, history, stop],
         verbose=verbose,

@@ -1,11 +1,14 @@
 """Loading what a run left behind: a run folder or a saved model."""
 
+import json
 import os
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import keras
+
+from keras_genai import __version__
 
 CHECKPOINT = "checkpoint.keras"
 
@@ -20,7 +23,7 @@ def load(path: str | os.PathLike) -> Any:
         The model, with its optimizers, random states and epoch counter.
 
     Raises:
-        ValueError: If there is no model at `path`, or the file is damaged.
+        ValueError: If there is no model at `path`, the file is damaged or of a newer version.
     """
     path = Path(path)
     if path.is_dir():
@@ -35,10 +38,36 @@ def load(path: str | os.PathLike) -> Any:
             "There is nothing at this path. Pass a run folder such as runs/dcgan/001 or a "
             f".keras file; for a new model use zoo.get(name). Received: {str(path)!r}"
         )
-    # Keras reports a truncated archive as "file not found"; say what it is.
-    if not zipfile.is_zipfile(path):
-        raise ValueError(
-            f"This file is not a whole .keras archive: it is damaged or of another format "
-            f"({path.stat().st_size} bytes). Received: {str(path)!r}"
-        )
+    _check_archive(path)
     return keras.models.load_model(path)
+
+
+def _check_archive(path: Path) -> None:
+    """Keras reports a truncated archive as "file not found" and flipped bits hardly ever."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # compares the checksums
+            version = json.loads(archive.read("metadata.json"))["keras_version"]
+            config = json.loads(archive.read("config.json"))
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError, NotImplementedError) as error:
+        damaged = f"{type(error).__name__}: {error}"
+    if damaged:
+        raise ValueError(
+            "This file is not a whole .keras archive: it is damaged or of another format; take "
+            f"another copy. Received: {str(path)!r} ({path.stat().st_size} bytes; {damaged})"
+        )
+    ours = (config.get("build_config") or {}).get("keras_genai", "0")
+    for package, written, here in (
+        ("keras", version, keras.__version__),
+        ("keras_genai", ours, __version__),
+    ):
+        if _numbers(written) > _numbers(here):
+            raise ValueError(
+                f"This file was written by {package} {written}, and {here} is installed: upgrade "
+                f"with pip install -U {package}. Received: {str(path)!r}"
+            )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """(1, 2) of "1.2.3": patch releases read each other's files."""
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())

@@ -9,8 +9,13 @@ The losses are those of `gan.py`, with D(x) a logit and `softplus(a) = log(1 + e
     g_loss = E_z[softplus(-D(G(z)))]
 
 What is new are the networks (section 3): strided convolutions instead of pooling, batch
-normalisation everywhere but at G's output and D's input, ReLU in G, LeakyReLU in D, and
+normalisation everywhere but at G's output and D's input, ReLU in G, LeakyReLU in D, halving
+down to sides of about 4, so that D sees the image as a whole, and
 (section 4) weights drawn from N(0, 0.02), Adam with beta_1 = 0.5.
+
+Samples are drawn from an exponential moving average of G's weights, with which single images are
+more often whole (Yazıcı et al., 2018, https://arxiv.org/abs/1806.04498); `ema_decay=0` draws from G
+itself.
 
 As in the authors' code, one batch of generated images serves both updates: D learns on it, then G
 learns from what the new D says of the same batch. That saves a pass through G.
@@ -29,35 +34,38 @@ from keras_genai.optimizers import Adam
 from keras_genai.zoo.registry import register
 
 
-def num_halvings(image_shape):
-    """How often G doubles and D halves the side: down to 5 to 8 pixels where the size allows."""
-    height, width, _ = image_shape
-    count = 1
-    while min(height, width) >> count > 8 and (height | width) % (2 << count) == 0:
-        count += 1
-    return count
+def sizes(image_shape):
+    """(height, width) halved, rounded up, from the image down to a side of 3 to 5."""
+    steps = [image_shape[:2]]
+    while len(steps) == 1 or min(steps[-1]) > 5:
+        height, width = steps[-1]
+        steps.append((-(-height // 2), -(-width // 2)))
+    return steps
 
 
 @network
 def generator(image_shape, latent_dim, base_filters):
     """Noise (B, Z) to images (B, H, W, C) in [-1, 1]."""
-    height, width, channels = image_shape
-    halvings = num_halvings(image_shape)
-    start = (height >> halvings, width >> halvings, base_filters << (halvings - 1))
+    *larger, smallest = sizes(image_shape)
+    start = (*smallest, base_filters << (len(larger) - 1))
     options = {"use_bias": False, "kernel_initializer": _normal()}
-    upsample = {"kernel_size": 4, "strides": 2, "padding": "same"}
-
     z = keras.Input((latent_dim,))
     x = layers.Dense(start[0] * start[1] * start[2], **options)(z)
     x = layers.Reshape(start)(x)
     x = layers.ReLU()(BatchNormalization(momentum=0.9)(x))
-    for i in reversed(range(halvings - 1)):
-        x = layers.Conv2DTranspose(base_filters << i, **upsample, **options)(x)
+    for i in reversed(range(1, len(larger))):
+        x = _double(x, larger[i], base_filters << (i - 1), **options)
         x = layers.ReLU()(BatchNormalization(momentum=0.9)(x))
-    x = layers.Conv2DTranspose(
-        channels, **upsample, kernel_initializer=_normal(), activation="tanh"
-    )(x)
+    x = _double(x, larger[0], image_shape[2], kernel_initializer=_normal(), activation="tanh")
     return keras.Model(z, x)
+
+
+def _double(x, size, filters, **options):
+    """Twice the height and width, less a row or column where the larger size is odd."""
+    # Kernels that are a multiple of the stride leave no chequered pattern.
+    x = layers.Conv2DTranspose(filters, 4, strides=2, padding="same", **options)(x)
+    surplus = [(0, have - want) for have, want in zip(x.shape[1:3], size, strict=True)]
+    return layers.Cropping2D(surplus)(x) if any(map(any, surplus)) else x
 
 
 @network
@@ -67,7 +75,7 @@ def discriminator(image_shape, base_filters):
     image = keras.Input(image_shape)
     x = layers.Conv2D(base_filters, **downsample, kernel_initializer=_normal())(image)
     x = layers.LeakyReLU(0.2)(x)
-    for i in range(1, num_halvings(image_shape)):
+    for i in range(1, len(sizes(image_shape)) - 1):
         x = layers.Conv2D(
             base_filters << i, **downsample, use_bias=False, kernel_initializer=_normal()
         )(x)
@@ -96,28 +104,40 @@ class DCGAN(ImageModel):
     """The model of Radford et al. (2015).
 
     Args:
-        image_shape: (H, W, C) with H and W multiples of 4, or None: from the data.
+        image_shape: (H, W, C), or None: from the data.
         latent_dim: Z, the size of the noise.
         base_filters: Channels at half the image's size; doubled at each further halving.
+        ema_decay: Share of the generator's moving average that is kept a step; 0 for none.
         seed: Fixes weights, noise and data order.
     """
 
     loss_names = ("d_loss", "g_loss")
-    stride = 4
+    adversarial = True
+    sure_d_loss = 0.04
 
-    def __init__(self, image_shape=None, latent_dim=128, base_filters=64, seed=None, **kwargs):
+    def __init__(
+        self,
+        image_shape=None,
+        latent_dim=128,
+        base_filters=32,
+        ema_decay=0.999,
+        seed=None,
+        **kwargs,
+    ):
         super().__init__(image_shape, seed, **kwargs)
         self.latent_dim, self.base_filters = latent_dim, base_filters
+        self.ema_decay = ema_decay
 
     def build_networks(self):
         self.generator = generator(self.image_shape, self.latent_dim, self.base_filters)
         self.discriminator = discriminator(self.image_shape, self.base_filters)
+        self.ema_generator = self.averaged(self.generator)
 
     def call(self, z, training=False):
         return self.generator(z, training=training)
 
     def sample(self, n, seed):
-        return self.generator(tf.random.stateless_normal((n, self.latent_dim), seed))
+        return self.ema_generator(tf.random.stateless_normal((n, self.latent_dim), seed))
 
     def train_step(self, data):
         x_real = to_model(data["image"])  # B H W C
@@ -155,19 +175,20 @@ class DCGAN(ImageModel):
     data="mnist",
     minutes=10,
     batch_size=128,
-    step_ms=150,
+    step_ms=95,
     paper="arXiv:1511.06434",
     tiny={"latent_dim": 8, "base_filters": 4},
 )
 def dcgan(
     image_shape: tuple[int, int, int] | None = None,
     latent_dim: int = 128,
-    base_filters: int = 64,
+    base_filters: int = 32,
+    ema_decay: float = 0.999,
     learning_rate: float = 2e-4,
     seed: int | None = None,
 ):
     """Convolutional GAN: sharp images of 28 to 64 pixels within minutes."""
-    model = DCGAN(image_shape, latent_dim, base_filters, seed)
+    model = DCGAN(image_shape, latent_dim, base_filters, ema_decay, seed)
     model.compile(
         per_network(
             generator=Adam(learning_rate, beta_1=0.5),

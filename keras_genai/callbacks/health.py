@@ -1,0 +1,179 @@
+"""Watches a training: stops it at the first NaN, and gives advice where it goes wrong.
+
+Each check below is one function: it looks at the model after an epoch and returns a sentence of
+advice, or None. A sentence is said once a run, kept in `history.csv` and drawn on the loss curve.
+"""
+
+import math
+import time
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_genai._log import warn
+
+# The largest share of the training's time that the checks after an epoch may take.
+BUDGET = 0.01
+# Before this step every model looks ill: its samples are alike, its latents depend on nothing.
+FIRST_STEP = 300
+
+
+class Health(keras.callbacks.Callback):
+    """Stops a training whose numbers are broken, advises one that does not learn.
+
+    Args:
+        source: The training data.
+    """
+
+    def __init__(self, source: Any):
+        super().__init__()
+        self.source = source
+        self.advice: dict[int, list[str]] = {}  # by epoch, counted from 1
+        self.logs: list[dict[str, float]] = []
+        self.seconds = 0.0
+        self._examples: Any = None
+        self._suspected: set[Any] = set()
+        self._given: set[Any] = set()
+
+    @property
+    def examples(self) -> np.ndarray:
+        """The first 256 training images, uint8 `(N, H, W, C)`."""
+        if self._examples is None:
+            if self.source.exact:
+                self._examples = self.source.arrays(256)["image"]
+            else:
+                self._examples = np.asarray(next(iter(self.source.dataset))["image"])[:256]
+        return self._examples
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.started = time.monotonic()
+        self.model.first_broken.assign(0)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        name = self.model.broken_network
+        bad = [key for key, value in (logs or {}).items() if not math.isfinite(value)]
+        if not name and not bad:
+            return
+        what = f"The weights of `{name}` are" if name else f"{', '.join(bad)} is"
+        losses = ", ".join(f"{key}={value:.4g}" for key, value in (logs or {}).items())
+        raise FloatingPointError(
+            f"{what} not finite after step {self.model.progress.step}, and training stopped. Try a "
+            f"smaller learning_rate (it is {_learning_rate(self.model, name):.3g}) or a gradient "
+            "clip, and look for odd values in the data; the run folder's checkpoint is from before "
+            f"this step. Received: {losses}"
+        )
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.logs.append({key: float(value) for key, value in (logs or {}).items()})
+        elapsed = time.monotonic() - self.started
+        if self.seconds > BUDGET * elapsed or self.model.progress.step < FIRST_STEP:
+            return
+        before = time.monotonic()
+        for check in CHECKS:
+            self._note(epoch + 1, check, check(self))
+        self.seconds += time.monotonic() - before
+
+    def _note(self, epoch: int, check: Any, sentence: str | None) -> None:
+        """Gives the advice if the check finds the same twice running, for the first time."""
+        if sentence and check in self._suspected and check not in self._given:
+            self._given.add(check)
+            self.advice.setdefault(epoch, []).append(sentence)
+            warn(sentence)
+        (self._suspected.add if sentence else self._suspected.discard)(check)
+
+
+def _learning_rate(model: Any, network: str) -> float:
+    optimizers = getattr(model.optimizer, "optimizers", [model.optimizer])
+    by_name = {optimizer.name: optimizer for optimizer in optimizers}
+    return float(by_name.get(network, optimizers[0]).learning_rate)
+
+
+# Checks -----------------------------------------------------------------------------------------
+
+
+def sure_discriminator(health: Health) -> str | None:
+    """A discriminator that is never wrong has no gradient left for the generator."""
+    limit, loss = health.model.sure_d_loss, health.logs[-1].get("d_loss", math.inf)
+    if limit is None or loss > limit:
+        return None
+    return (
+        f"The discriminator is sure of every image (d_loss={loss:.2g}), which teaches the "
+        "generator nothing: give it a smaller learning rate or fewer filters, or add data"
+    )
+
+
+def samples_alike(health: Health) -> str | None:
+    """Mode collapse: the pixels of samples vary less than a quarter as much as those of images."""
+    if health.model.modality != "image":
+        return None
+    real = _variation(health.examples)
+    made = _variation(health.model.preview(seed=1))
+    if made >= 0.25 * real:
+        return None
+    return (
+        f"The samples are nearly the same (their pixels vary {made / real:.0%} as much as those of "
+        "the data): the generator has collapsed or learned nothing yet; try a smaller "
+        "learning_rate or another seed, or look for a bug in the data"
+    )
+
+
+def _variation(images: np.ndarray) -> float:
+    """Standard deviation over the images, mean over the pixels."""
+    return float(images.astype("float32").std(0).mean())
+
+
+def posterior_collapse(health: Health) -> str | None:
+    """Active units, Burda et al., 2015, https://arxiv.org/abs/1509.00519, section 5.2."""
+    if not hasattr(health.model, "encode"):
+        return None
+    means = health.model.encode(health.examples)
+    active = int((means.var(0) > 0.01).sum())
+    if active >= 0.1 * means.shape[1]:
+        return None
+    return (
+        f"The posterior has collapsed: {active} of {means.shape[1]} latent units depend on the "
+        "image; weigh the kl less, let it grow over the first epochs, or use a smaller latent_dim"
+    )
+
+
+def unused_vocabulary(health: Health) -> str | None:
+    """Characters that the training text never has keep their random embeddings."""
+    if health.model.modality != "text":
+        return None
+    size = len(health.model.vocabulary)
+    used = len(np.unique(health.source.ids))
+    if used >= 0.8 * size:
+        return None
+    return (
+        f"The training text has {used} of the {size} characters of the vocabulary: leave out "
+        "`vocabulary`, so that it is taken from the text, or train on more text"
+    )
+
+
+def climbing_validation(health: Health) -> str | None:
+    """Overfitting: training improves while validation has got worse for three epochs."""
+    key = "val_loss"
+    if health.model.adversarial or len(health.logs) < 5 or key not in health.logs[-1]:
+        return None
+    values = [logs.get(key, math.inf) for logs in health.logs]
+    best = int(np.argmin(values))
+    late = len(values) - 1 - best >= 3
+    worse = values[-1] > values[best] + 0.02 * abs(values[best])
+    learning = health.logs[-1]["loss"] < health.logs[best]["loss"]
+    if not (late and worse and learning):
+        return None
+    return (
+        f"The validation loss climbs ({values[-1]:.4g}, at best {values[best]:.4g} "
+        f"{len(values) - 1 - best} epochs ago): the model learns its data by heart; stop earlier "
+        "(keras.callbacks.EarlyStopping), add data or dropout, or make it smaller"
+    )
+
+
+CHECKS = (
+    sure_discriminator,
+    samples_alike,
+    posterior_collapse,
+    unused_vocabulary,
+    climbing_validation,
+)

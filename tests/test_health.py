@@ -1,0 +1,138 @@
+"""Trainings that go wrong are stopped or advised; healthy ones are left in peace."""
+
+import csv
+import string
+
+import keras
+import numpy as np
+import pytest
+from contract_data import images, text, training_data
+
+from keras_genai import zoo
+from keras_genai.callbacks import health
+
+QUIET = {"batch_size": 8, "verbose": 0}
+LONG = {"steps_per_epoch": 150, "epochs": 4, "run_dir": False}
+
+
+@pytest.fixture(autouse=True)
+def unlimited(monkeypatch):
+    """Checks after every epoch: these trainings take less time than a check."""
+    monkeypatch.setattr(health, "BUDGET", float("inf"))
+
+
+def tiny(name, **overrides):
+    model = zoo.get(name, **{"seed": 0, **zoo.info(name).tiny, **overrides})
+    model.jit_compile = False
+    return model
+
+
+def advice(history):
+    return [sentence for sentences in history.advice.values() for sentence in sentences]
+
+
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [
+        ("gan", "generator"),
+        ("dcgan", "discriminator"),
+        ("vae", "encoder"),
+        ("char_rnn", "language_model"),
+    ],
+)
+def test_a_diverged_training_stops_at_its_step(name, network, tmp_path):
+    """The learning rate of one network becomes absurd at the fourth step."""
+    model = tiny(name)
+    model.settle(training_data(model.modality))
+    optimizers = getattr(model.optimizer, "optimizers", [model.optimizer])
+    optimizer = next((o for o in optimizers if o.name == network), optimizers[0])
+
+    class Spoil(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if self.model.progress.step == 3:
+                optimizer.learning_rate = 1e38
+
+    data = training_data(model.modality)
+    with pytest.raises(FloatingPointError) as error:
+        model.fit(data, epochs=2, run_dir=tmp_path / "run", callbacks=Spoil(), **QUIET)
+    message = str(error.value)
+    assert f"weights of `{network}`" in message and "smaller learning_rate" in message
+    steps = {"char_rnn": 5, "vae": 5}.get(name, 4)  # one whose clipped step is large but finite
+    assert f"step {steps}," in message or "step 4," in message
+    assert "Received: " in message.splitlines()[-1]
+    kept = zoo.load(tmp_path / "run")
+    assert kept.progress.step == 0
+    assert all(np.isfinite(v.numpy()).all() for v in kept.variables)
+    # What is in the folder trains on.
+    again = tiny(name)
+    again.fit(data, epochs=1, run_dir=tmp_path / "run", **QUIET)
+    assert again.progress.epoch == 1
+
+
+def test_advice_is_said_kept_and_drawn_once(tmp_path, capsys):
+    """A generator that stands still teaches the discriminator to be sure."""
+    model = tiny("gan", data=images(), learning_rate=2e-3)
+    model.optimizer.optimizers[0].learning_rate = 0.0
+    history = model.fit(images(), **{**LONG, "run_dir": tmp_path / "run"}, **QUIET)
+    said = [sentence for sentence in advice(history) if "sure of every image" in sentence]
+    assert len(said) == 1
+    assert capsys.readouterr().out.count("sure of every image") == 1
+    with open(tmp_path / "run" / "history.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if "sure of every image" in row["advice"]]
+    assert [int(row["epoch"]) for row in rows] == [
+        epoch for epoch, sentences in history.advice.items() if said[0] in sentences
+    ]
+
+
+def test_samples_that_are_alike_are_noticed():
+    model = tiny("dcgan", data=images(), learning_rate=0.0)
+    history = model.fit(images(), **LONG, **QUIET)
+    assert "nearly the same" in advice(history)[0]
+
+
+def test_a_collapsed_posterior_is_noticed():
+    """Noise cannot be compressed: the kl is only a cost, and the code is given up."""
+    noise = np.random.default_rng(0).integers(0, 256, (512, 8, 8, 1)).astype("uint8")
+    model = tiny("vae", latent_dim=10, learning_rate=3e-3)
+    history = model.fit(noise, **LONG, **QUIET)
+    assert any("posterior has collapsed" in sentence for sentence in advice(history))
+
+
+def test_an_unused_vocabulary_is_noticed():
+    model = tiny("char_rnn", vocabulary=string.printable)
+    history = model.fit(text(), **LONG, **QUIET)
+    assert "of the 100 characters" in advice(history)[0]
+
+
+def test_a_climbing_validation_loss_is_noticed():
+    model = tiny("char_rnn", units=128, learning_rate=2e-2, dropout=0.0)
+    other = ["a dog saw the cat on no mat " * 8]
+    options = {**LONG, "steps_per_epoch": 50, "epochs": 8}
+    history = model.fit([text()[0][:200]], validation_data=other, **options, **QUIET)
+    assert any("validation loss climbs" in sentence for sentence in advice(history))
+
+
+@pytest.mark.parametrize("name", zoo.list())
+def test_healthy_trainings_raise_no_alarm(name):
+    model = tiny(name)
+    data = training_data(model.modality)
+    history = model.fit(data, validation_split=0.2, **LONG, **QUIET)
+    assert history.advice == {}
+
+
+def test_checks_keep_to_their_budget(monkeypatch):
+    """Once the first check is made, the next waits until it is less than the stated share."""
+    monkeypatch.setattr(health, "BUDGET", 0.01)
+    calls = []
+    monkeypatch.setattr(health, "CHECKS", (lambda watch: calls.append(watch.logs[-1]),))
+    watch = health.Health(None)
+    watch.set_model(tiny("gan", data=images()))
+    watch.on_train_begin()
+    watch.model.progress.step = health.FIRST_STEP - 1
+    watch.on_epoch_end(0, {"loss": 50.0})
+    watch.model.progress.step = health.FIRST_STEP
+    for now, spent in ((100.0, 0.0), (101.0, 5.0), (499.0, 5.0), (501.0, 5.0)):
+        monkeypatch.setattr(health.time, "monotonic", lambda now=now: watch.started + now)
+        watch.seconds = spent
+        watch.on_epoch_end(0, {"loss": now})
+    assert [logs["loss"] for logs in calls] == [100.0, 501.0]
