@@ -78,11 +78,15 @@ def dcgan():
     generator = keras.Sequential(
         [
             keras.Input((128,)),
-            layers.Dense(7 * 7 * 128, use_bias=False),
-            layers.Reshape((7, 7, 128)),
+            layers.Dense(4 * 4 * 128, use_bias=False),
+            layers.Reshape((4, 4, 128)),
             layers.BatchNormalization(momentum=0.9),
             layers.ReLU(),
             layers.Conv2DTranspose(64, 4, **options, use_bias=False),
+            layers.Cropping2D(((0, 1), (0, 1))),
+            layers.BatchNormalization(momentum=0.9),
+            layers.ReLU(),
+            layers.Conv2DTranspose(32, 4, **options, use_bias=False),
             layers.BatchNormalization(momentum=0.9),
             layers.ReLU(),
             layers.Conv2DTranspose(1, 4, **options, activation="tanh"),
@@ -91,7 +95,10 @@ def dcgan():
     discriminator = keras.Sequential(
         [
             keras.Input((28, 28, 1)),
-            layers.Conv2D(64, 4, **options),
+            layers.Conv2D(32, 4, **options),
+            layers.LeakyReLU(0.2),
+            layers.Conv2D(64, 4, **options, use_bias=False),
+            layers.BatchNormalization(momentum=0.9),
             layers.LeakyReLU(0.2),
             layers.Conv2D(128, 4, **options, use_bias=False),
             layers.BatchNormalization(momentum=0.9),

@@ -4,10 +4,7 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -46,33 +43,6 @@ def test_minutes_stop_by_the_clock(tmp_path):
     again.fit(images(4000), minutes=0.08, run_dir=tmp_path / "run", **QUIET)
     assert again.progress.step == step
     assert rows_of(tmp_path / "run") == rows
-
-
-def test_a_killed_process_goes_on_to_the_same_bits(tmp_path):
-    """kill -9 in mid-epoch, with a checkpoint at every step."""
-    code = """
-import sys; sys.path.insert(0, "tests")
-import os, signal, keras
-import test_training as t
-from keras_genai.callbacks import run_folder
-run_folder.CHECKPOINT_SECONDS = 0
-die = keras.callbacks.LambdaCallback(
-    on_train_batch_begin=lambda batch, logs: batch == 4 and os.kill(os.getpid(), signal.SIGKILL)
-)
-t.tiny().fit(t.images(), epochs=2, run_dir=sys.argv[1], callbacks=die, **t.QUIET)
-"""
-    command = [sys.executable, "-c", code, str(tmp_path / "run")]
-    killed = subprocess.run(command, capture_output=True, cwd=Path(__file__).parents[1])
-    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
-    (tmp_path / "run" / ".checkpoint.0123abcd.tmp.keras").write_bytes(b"half")
-    continued, whole = tiny(), tiny()
-    continued.fit(images(), epochs=2, run_dir=tmp_path / "run", **QUIET)
-    whole.fit(images(), epochs=2, run_dir=tmp_path / "whole", **QUIET)
-    for mine, theirs in zip(continued.variables, whole.variables, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
-    rows = [[{**row, "seconds": ""} for row in rows_of(tmp_path / n)] for n in ("run", "whole")]
-    assert rows[0] == rows[1] and len(rows[0]) == 2
-    assert not [*(tmp_path / "run").glob(".*")]
 
 
 def test_a_run_killed_in_its_first_save_starts_again(tmp_path):
