@@ -6,11 +6,15 @@ as it was found, no `jit_compile` argument, float images scaled beforehand). Bot
 `train_function`, each in processes of its own that alternate, because a machine's speed drifts.
 The figure to quote is the ratio of the medians.
 
+Where PyTorch is installed, `dcgan` is also timed against the same step in eager PyTorch
+(`plain_torch.py`), and with `updates="simultaneous"`, which is another algorithm.
+
     python benchmarks/step_time.py                 # all recipes
     python benchmarks/step_time.py dcgan --rounds 5
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -23,7 +27,7 @@ BATCHES = {"gan": 128, "dcgan": 128, "vae": 128, "char_rnn": 32}
 WARM_UP, STEPS = 3, 25
 
 
-def measure_ours(name):
+def measure_ours(name, **overrides):
     """Milliseconds of each step of the recipe, on uint8 data through the package's pipeline."""
     from keras_genai import data, zoo  # isort: skip  (before TensorFlow: it sets the environment)
     import numpy as np
@@ -37,7 +41,7 @@ def measure_ours(name):
         if name == "char_rnn"
         else np.random.default_rng(0).integers(0, 256, (2560, 28, 28, 1), "uint8")
     )
-    model = zoo.get(name, seed=0, data=raw)
+    model = zoo.get(name, seed=0, data=raw, **overrides)
     source = model.prepare(data.load(raw, modality=model.modality).train)
     position, end = tf.Variable(0, dtype="int64"), tf.Variable(10**6, dtype="int64")
     batches = pipeline.train_batches(source, batch_size, seed=0, position=position, end=end)
@@ -61,6 +65,26 @@ def measure_plain(name):
     model = getattr(plain, name)()
     dataset = tf.data.Dataset.from_tensor_slices(arrays if len(arrays) > 1 else arrays[0])
     return time_steps(model, dataset.shuffle(1024).batch(batch_size, drop_remainder=True).repeat())
+
+
+def measure_simultaneous(name):
+    """As `measure_ours`, with the option of that name."""
+    return measure_ours(name, updates="simultaneous")
+
+
+def measure_torch(name):
+    """Milliseconds of each step in eager PyTorch."""
+    import plain_torch
+
+    return plain_torch.step_times(WARM_UP + STEPS)[WARM_UP:]
+
+
+MEASURES = {
+    "ours": measure_ours,
+    "plain": measure_plain,
+    "torch": measure_torch,
+    "simultaneous": measure_simultaneous,
+}
 
 
 def time_steps(model, dataset):
@@ -87,9 +111,9 @@ def in_own_process(kind, name):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def compare(name, rounds):
-    """Alternates ours and plain; prints medians, minima and the ratio."""
-    times = {"ours": [], "plain": []}
+def compare(name, other, rounds, ours="ours"):
+    """Alternates ours and another way; prints medians, minima and the ratio."""
+    times = {ours: [], other: []}
     ratios = []
     for _ in range(rounds):
         medians = {}
@@ -97,12 +121,12 @@ def compare(name, rounds):
             measured = in_own_process(kind, name)
             medians[kind] = statistics.median(measured)
             times[kind] += measured
-        ratios.append(medians["ours"] / medians["plain"])
-    ours, plain = (statistics.median(values) for values in times.values())
+        ratios.append(medians[ours] / medians[other])
+    cells = [f"{statistics.median(values):.0f} ({min(values):.0f})" for values in times.values()]
+    label = name if ours == "ours" else f"{name}, {ours}"
     print(
-        f"| {name} | {BATCHES[name]} | {ours:.0f} ({min(times['ours']):.0f}) "
-        f"| {plain:.0f} ({min(times['plain']):.0f}) | {statistics.median(ratios):.2f} "
-        f"({min(ratios):.2f}-{max(ratios):.2f}) |",
+        f"| {label} | {BATCHES[name]} | {cells[0]} | {other} | {cells[1]} "
+        f"| {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f}) |",
         flush=True,
     )
 
@@ -112,21 +136,24 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=[*BATCHES], metavar="recipe")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each kind")
-    parser.add_argument("--measure", choices=["ours", "plain"], help=argparse.SUPPRESS)
+    parser.add_argument("--measure", choices=MEASURES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        measured = {"ours": measure_ours, "plain": measure_plain}[arguments.measure]
-        print(json.dumps(measured(arguments.names[0])))
+        print(json.dumps(MEASURES[arguments.measure](arguments.names[0])))
         return
     onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "unset")
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, "
           f"TF_ENABLE_ONEDNN_OPTS {onednn} in the environment\n")  # fmt: skip
-    print(
-        "| recipe | batch | ours, ms: median (min) | plain Keras, ms | ratio of medians (range) |"
-    )
-    print("|---|---|---|---|---|", flush=True)
+    print("| recipe | batch | ours, ms: median (min) | other | its ms | ratio of medians (range) |")
+    print("|---|---|---|---|---|---|", flush=True)
     for name in arguments.names:
-        compare(name, arguments.rounds)
+        compare(name, "plain", arguments.rounds)
+    if "dcgan" in arguments.names:
+        if importlib.util.find_spec("torch"):
+            compare("dcgan", "torch", arguments.rounds)
+            compare("dcgan", "torch", arguments.rounds, ours="simultaneous")
+        else:
+            print("\nPyTorch is not installed: pip install torch adds the comparison with it.")
 
 
 if __name__ == "__main__":

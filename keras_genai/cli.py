@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.filename is None:
             raise
-        what = error.strerror.removesuffix(". Received")
+        what = (error.strerror or str(error)).removesuffix(". Received")
         return _fail(f"{what}. Received: {error.filename2 or error.filename!r}")
     except FloatingPointError as error:  # the training diverged
         print(f"{PROG}: error: {error}", file=sys.stderr)

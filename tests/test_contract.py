@@ -37,7 +37,7 @@ def data_of(name):
 def trained(name):
     """A model after one epoch, shared by the tests that only look at it."""
     model = make(name)
-    history = model.fit(data_of(name), epochs=1, run_dir=False, **QUIET)
+    history = model.fit(data_of(name), epochs=1, steps_per_epoch=40, run_dir=False, **QUIET)
     return model, history
 
 

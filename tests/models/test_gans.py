@@ -29,8 +29,9 @@ def test_losses_are_those_of_goodfellow(module):
     assert np.isfinite(module.discriminator_loss(extreme, extreme))
 
 
-def tiny(name, g_rate, d_rate):
-    model = zoo.get(name, seed=0, image_shape=(16, 16, 1), **zoo.info(name).tiny)
+def tiny(name, g_rate, d_rate, **overrides):
+    overrides = {**zoo.info(name).tiny, **overrides}
+    model = zoo.get(name, seed=0, image_shape=(16, 16, 1), **overrides)
     optimizers = {"generator": g_rate, "discriminator": d_rate}
     model.compile(per_network(**{k: keras.optimizers.SGD(v) for k, v in optimizers.items()}))
     model.optimizer.build(model.trainable_variables)
@@ -55,32 +56,72 @@ def test_each_optimizer_moves_its_own_network(name, moving):
         assert (min(changes) > 0) if key == moving else (max(changes) == 0), key
 
 
-def test_dcgan_step_reports_the_losses_of_its_formulas():
-    model = tiny("dcgan", g_rate=0.0, d_rate=0.05)
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_dcgan_step_reports_the_losses_of_its_formulas(updates):
+    model = tiny("dcgan", g_rate=0.0, d_rate=0.05, updates=updates)
     z_seed = tf.cast(model.seed_generator.state.value, "int32")
     z = tf.random.stateless_normal((16, model.latent_dim), z_seed)
     x_real = tf.cast(images(16), "float32") / 127.5 - 1.0
     x_fake = model.generator(z, training=True)
-    expected_d = dcgan.discriminator_loss(
-        model.discriminator(x_real, training=True), model.discriminator(x_fake, training=True)
-    )
+    real_logits, old_logits = (model.discriminator(x, training=True) for x in (x_real, x_fake))
+    expected_d = dcgan.discriminator_loss(real_logits, old_logits)
     logs = model.train_step({"image": tf.constant(images(16))})
-    # G learns from what the discriminator says after its own update, of the same images.
-    expected_g = dcgan.generator_loss(model.discriminator(x_fake, training=True))
+    # Alternating, G learns from what D says after its own update, of the same images.
+    new_logits = model.discriminator(x_fake, training=True)
+    assert np.abs(new_logits - old_logits).max() > 1e-4
+    expected_g = dcgan.generator_loss(new_logits if updates == "alternating" else old_logits)
     np.testing.assert_allclose(logs["d_loss"], expected_d, rtol=1e-5)
     np.testing.assert_allclose(logs["g_loss"], expected_g, rtol=1e-5)
     np.testing.assert_allclose(logs["loss"], expected_d + expected_g, rtol=1e-5)
 
 
+def test_updates_are_named():
+    with pytest.raises(ValueError, match=r'"alternating" or "simultaneous".*Received: '):
+        zoo.get("dcgan", updates="both")
+
+
+def test_samples_come_from_the_average_of_the_generator():
+    """mean <- mean + (1 - min(decay, (1 + t) / (10 + t))) (weights - mean), t the step."""
+    model = tiny("dcgan", g_rate=0.1, d_rate=0.1, ema_decay=0.25)
+    expected = [v.numpy() for v in model.generator.weights]
+    for step in range(1, 6):
+        model.train_step({"image": tf.constant(images(16))})
+        kept = min(0.25, (1 + step) / (10 + step))
+        for i, v in enumerate(model.generator.weights):
+            expected[i] = expected[i] + (1 - kept) * (v.numpy() - expected[i])
+    for mean, value in zip(model.ema_generator.weights, expected, strict=True):
+        np.testing.assert_allclose(mean, value, rtol=1e-5, atol=1e-7)
+    z = tf.random.stateless_normal((3, model.latent_dim), (1, 2))
+    np.testing.assert_array_equal(model.sample(3, (1, 2)), model.ema_generator(z))
+    assert not np.array_equal(model.ema_generator(z), model.generator(z))
+
+
+def test_without_decay_there_is_no_average(tmp_path):
+    model = tiny("dcgan", 0.1, 0.1, ema_decay=0.0)
+    assert model.ema_generator is model.generator
+    model.train_step({"image": tf.constant(images(16))})
+    model.save(tmp_path / "model.keras")
+    loaded = zoo.load(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.generate(2, seed=0), model.generate(2, seed=0))
+
+
 @pytest.mark.parametrize(
-    ("side", "halvings"), [(8, 1), (12, 1), (16, 1), (20, 2), (28, 2), (32, 2), (64, 3), (128, 4)]
+    ("side", "expected"),
+    [
+        (6, [6, 3]),
+        (16, [16, 8, 4]),
+        (20, [20, 10, 5]),
+        (28, [28, 14, 7, 4]),
+        (64, [64, 32, 16, 8, 4]),
+    ],
 )
-def test_dcgan_starts_from_few_pixels(side, halvings):
-    assert dcgan.num_halvings((side, side, 1)) == halvings
+def test_dcgan_halves_down_to_a_few_pixels(side, expected):
+    assert [height for height, _ in dcgan.sizes((side, 2 * side, 1))] == expected
+    assert dcgan.sizes((side, 2 * side, 1))[1] == (-(-side // 2), side)
 
 
 @pytest.mark.parametrize("name", ["gan", "dcgan"])
-@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 48, 3), (64, 64, 3)])
+@pytest.mark.parametrize("shape", [(28, 28, 1), (33, 47, 3), (64, 64, 3)])
 def test_sizes_and_colours(name, shape):
     model = zoo.get(name, image_shape=shape, seed=0, **zoo.info(name).tiny)
     assert model.generate(2, seed=0).shape == (2, *shape)
@@ -89,9 +130,9 @@ def test_sizes_and_colours(name, shape):
 
 def test_impossible_sizes_are_refused_with_the_nearest_legal_one():
     with pytest.raises(ValueError, match=r"multiples of 4.*\(28, 32, 1\).*Received: .*27"):
-        zoo.get("dcgan", image_shape=(27, 31, 1))
+        zoo.get("vae", image_shape=(27, 31, 1))
     for shape in [(28, 28), (28, 28, 2), (0, 28, 1)]:
         with pytest.raises(ValueError, match="1 or 3 channels.*Received: "):
             zoo.get("dcgan", image_shape=shape)
     # What the data ask for is rounded instead: the images are resized to it.
-    assert zoo.get("dcgan", data=images(shape=(27, 30, 3))).image_shape == (28, 32, 3)
+    assert zoo.get("vae", data=images(shape=(27, 30, 3))).image_shape == (28, 32, 3)

@@ -18,10 +18,14 @@ more often whole (Yazıcı et al., 2018, https://arxiv.org/abs/1806.04498); `ema
 itself.
 
 As in the authors' code, one batch of generated images serves both updates: D learns on it, then G
-learns from what the new D says of the same batch. That saves a pass through G.
+learns from what the new D says of the same batch. That saves a pass through G. With
+`updates="simultaneous"` G learns from what D said before its own update (simultaneous gradient
+descent), which saves a pass through D as well.
 
 Shapes: B batch, H height, W width, C channels, Z latent size.
 """
+
+from typing import Literal
 
 import keras
 import tensorflow as tf
@@ -107,6 +111,7 @@ class DCGAN(ImageModel):
         image_shape: (H, W, C), or None: from the data.
         latent_dim: Z, the size of the noise.
         base_filters: Channels at half the image's size; doubled at each further halving.
+        updates: "alternating", D first, or "simultaneous".
         ema_decay: Share of the generator's moving average that is kept a step; 0 for none.
         seed: Fixes weights, noise and data order.
     """
@@ -120,13 +125,18 @@ class DCGAN(ImageModel):
         image_shape=None,
         latent_dim=128,
         base_filters=32,
+        updates="alternating",
         ema_decay=0.999,
         seed=None,
         **kwargs,
     ):
         super().__init__(image_shape, seed, **kwargs)
+        if updates not in ("alternating", "simultaneous"):
+            raise ValueError(
+                f'`updates` is "alternating" or "simultaneous". Received: updates={updates!r}'
+            )
         self.latent_dim, self.base_filters = latent_dim, base_filters
-        self.ema_decay = ema_decay
+        self.updates, self.ema_decay = updates, ema_decay
 
     def build_networks(self):
         self.generator = generator(self.image_shape, self.latent_dim, self.base_filters)
@@ -142,6 +152,8 @@ class DCGAN(ImageModel):
     def train_step(self, data):
         x_real = to_model(data["image"])  # B H W C
         z = self.normal((tf.shape(x_real)[0], self.latent_dim))  # B Z
+        if self.updates == "simultaneous":
+            return self.log(self.simultaneous_updates(x_real, z))
         with tf.GradientTape() as tape:
             x_fake = self.generator(z, training=True)  # B H W C
             with tape.stop_recording():
@@ -158,6 +170,15 @@ class DCGAN(ImageModel):
             d_loss = discriminator_loss(real_logits, fake_logits)
         self.minimize(tape, d_loss, self.discriminator)
         return d_loss
+
+    def simultaneous_updates(self, x_real, z):
+        with tf.GradientTape() as d_tape, tf.GradientTape() as g_tape:
+            fake_logits = self.discriminator(self.generator(z, training=True), training=True)  # B 1
+            d_loss = discriminator_loss(self.discriminator(x_real, training=True), fake_logits)
+            g_loss = generator_loss(fake_logits)
+        self.minimize(d_tape, d_loss, self.discriminator)
+        self.minimize(g_tape, g_loss, self.generator)
+        return {"d_loss": d_loss, "g_loss": g_loss}
 
     def test_step(self, data):
         x_real = to_model(data["image"])  # B H W C
@@ -183,12 +204,13 @@ def dcgan(
     image_shape: tuple[int, int, int] | None = None,
     latent_dim: int = 128,
     base_filters: int = 32,
+    updates: Literal["alternating", "simultaneous"] = "alternating",
     ema_decay: float = 0.999,
     learning_rate: float = 2e-4,
     seed: int | None = None,
 ):
     """Convolutional GAN: sharp images of 28 to 64 pixels within minutes."""
-    model = DCGAN(image_shape, latent_dim, base_filters, ema_decay, seed)
+    model = DCGAN(image_shape, latent_dim, base_filters, updates, ema_decay, seed)
     model.compile(
         per_network(
             generator=Adam(learning_rate, beta_1=0.5),
