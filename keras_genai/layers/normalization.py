@@ -8,12 +8,15 @@ of which reads and writes the whole tensor; the fused kernel computes the same i
 import keras
 import tensorflow as tf
 
+from keras_genai.distribution import mean_over_replicas
+
 
 @keras.saving.register_keras_serializable("keras_genai")
 class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` for images `(B, H, W, C)`, about 2.5 times as fast on CPU.
 
     Arguments, variables and results are those of the Keras layer (results to float rounding).
+    Under a strategy each replica takes the statistics of its own share of the batch.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -44,4 +47,6 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return tf.cast(y, self.compute_dtype)
 
     def _follow(self, average, value):
+        # Each replica normalises by its own batch; the averages are common to all.
+        value = mean_over_replicas(value)
         average.assign(average * self.momentum + value * (1.0 - self.momentum))

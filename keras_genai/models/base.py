@@ -22,8 +22,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_genai import data as data_module
+from keras_genai import distribution
 from keras_genai._files import atomic
-from keras_genai.data import images, pipeline
+from keras_genai.data import images
 from keras_genai.models import training
 
 
@@ -84,6 +85,14 @@ def _fold(seed: Any, purpose: str) -> tf.Tensor:
     return tf.random.experimental.stateless_fold_in(tf.cast(seed, "int32"), number)
 
 
+class EpochMean(keras.metrics.Mean):
+    """A mean whose replicas hold the same: reading it takes no word from the other workers."""
+
+    def add_variable(self, *args: Any, **kwargs: Any) -> Any:
+        """As in the base; Keras would add up what the replicas hold."""
+        return super().add_variable(*args, **{**kwargs, "aggregation": "only_first_replica"})
+
+
 class GenerativeModel(keras.Model):
     """Base of all models. Subclasses write `build_networks`, `call`, `train_step`, `test_step`.
 
@@ -98,11 +107,11 @@ class GenerativeModel(keras.Model):
 
     def __init__(self, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        self.seed = secrets.randbelow(2**31) if seed is None else seed
+        drawn = secrets.randbelow(2**31) if seed is None else seed
+        # Workers that each draw a seed go by the chief's.
+        self.seed = distribution.of_chief(self.distribute_strategy, drawn) if seed is None else seed
         self.seed_generator = keras.random.SeedGenerator(self.seed)
-        self.losses_by_name = {
-            name: keras.metrics.Mean(name=name) for name in (*self.loss_names, "loss")
-        }
+        self.losses_by_name = {name: EpochMean(name=name) for name in (*self.loss_names, "loss")}
         self.progress = training.Progress()
         self.recipe: str | None = None
         self.run_dir: Any = None  # where the last `fit` wrote
@@ -141,10 +150,10 @@ class GenerativeModel(keras.Model):
                 f"{self._title} is not built yet: call fit(), or pass data= or {missing[0]}= to "
                 f"zoo.get. Received: {missing[0]}=None"
             )
-        with _own_randomness(self.seed):
+        with self.distribute_strategy.scope(), _own_randomness(self.seed):
             self.build_networks()
-        if self.compiled:
-            self.optimizer.build(self.trainable_variables)
+            if self.compiled:
+                self.optimizer.build(self.trainable_variables)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, each kept as an attribute of the same name.
@@ -193,9 +202,16 @@ class GenerativeModel(keras.Model):
             # Not Python's sum: TensorFlow reorders chains of additions, not always in one way.
             total = tf.reduce_sum(tf.stack([*losses.values()]))
         values = {**losses, "loss": total}
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        if replicas > 1:
+            values, count = distribution.mean_of_losses(values, count)
         for name, value in values.items():
             self.losses_by_name[name].update_state(value, sample_weight=count)
-        return {name: self.losses_by_name[name].result() for name in values}
+        means = {name: self.losses_by_name[name].result() for name in values}
+        if distribution.many_workers(self.distribute_strategy):
+            # Keras takes the mean of what workers return over the first axis: give it one.
+            return {name: mean[None] for name, mean in means.items()}
+        return means
 
     def minimize(self, tape: tf.GradientTape, loss: tf.Tensor, *networks: keras.Model) -> None:
         """Moves the trainable variables of `networks`, and no others, down the gradient."""
@@ -203,17 +219,25 @@ class GenerativeModel(keras.Model):
         by_name = {optimizer.name: optimizer for optimizer in optimizers}
         variables = [variable for net in networks for variable in net.trainable_variables]
         optimizer = by_name.get(networks[0].name, optimizers[0])
-        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        gradients = tape.gradient(loss, variables)
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            gradients = distribution.share_of_gradients(gradients, optimizer)
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
     # Randomness ---------------------------------------------------------------------------------
 
     def normal(self, shape: Sequence[Any]) -> tf.Tensor:
         """Standard normal noise from the model's own generator, other noise each time."""
-        return tf.random.stateless_normal(shape, self._next_seed())
+        return tf.random.stateless_normal(shape, distribution.fold_in_replica(self._next_seed()))
 
     def fixed_normal(self, shape: Sequence[Any]) -> tf.Tensor:
         """Standard normal noise that is the same each time: validation must not move training."""
-        return tf.random.stateless_normal(shape, _fold((self.seed, 0), "validation"))
+        seed = _fold((self.seed, 0), "validation")
+        if self.distribute_strategy.num_replicas_in_sync == 1:
+            return tf.random.stateless_normal(shape, seed)
+        # The noise of the whole batch, of which each replica takes the rows of its items.
+        count, first = distribution.place_in_batch(shape[0])
+        return tf.random.stateless_normal((count, *shape[1:]), seed)[first : first + shape[0]]
 
     def _next_seed(self) -> tf.Tensor:
         return tf.cast(self.seed_generator.next(), "int32")
@@ -380,11 +404,17 @@ class GenerativeModel(keras.Model):
         """
         if kwargs.get("_use_cached_eval_dataset"):  # Keras's own call in `fit`
             return super().evaluate(x, **kwargs)
+        distribution.prepare(self)
+        if not distribution.is_chief(self.distribute_strategy):
+            kwargs["verbose"] = 0
         parts = self.open_data(x, y, value_range=value_range)
         self.settle(parts)
         source = self.prepare(parts.train if parts.test is None else parts.test)
-        batches = pipeline.eval_batches(source, batch_size or self.batch_size)
+        batches = training.eval_batches(self, source, batch_size or self.batch_size)
         return super().evaluate(batches, **kwargs)
+
+    def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
+        """Keras would take a batch to build by, under a strategy; all is built here already."""
 
     @property
     def batch_size(self) -> int:
