@@ -4,6 +4,8 @@ A strategy runs the training step once on each replica (a device), each on its s
 The functions here are the same without one: there is one replica then, and one process, the chief.
 """
 
+import socket
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,6 +14,58 @@ import tensorflow as tf
 
 from keras_genai._log import logger
 from keras_genai.data.pipeline import WHOLE, Share
+
+
+def connect(timeout: float = 300.0, cluster_resolver: Any = None) -> tf.distribute.Strategy:
+    """The strategy for where the script runs: all devices of one machine, or many workers.
+
+    TensorFlow itself waits for the other workers without an end or a word, and cannot be
+    interrupted while it does: so wait for them first.
+
+    Args:
+        timeout: Seconds in which all workers must have started.
+        cluster_resolver: Knows the workers; by default the variable `TF_CONFIG` does. Without
+            either, this is the only machine.
+
+    Raises:
+        TimeoutError: If a worker cannot be reached in time; the message names it.
+    """
+    resolver = cluster_resolver or tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    addresses = resolver.cluster_spec().as_dict()
+    if not addresses:
+        return tf.distribute.MirroredStrategy()
+    tasks = {(job, i): place for job in addresses for i, place in enumerate(addresses[job])}
+    own = tasks.pop((resolver.task_type, resolver.task_id))
+    _wait_for([*tasks.values()], own, time.monotonic() + timeout)
+    return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+
+
+def _wait_for(others: list[str], own: str, deadline: float) -> None:
+    """Returns when all others can be reached; until then they can reach this worker."""
+    start = time.monotonic()
+    host, port = own.rsplit(":", 1)
+    local = host if host in ("localhost", "127.0.0.1") else ""
+    # TensorFlow's own server takes the port afterwards, and answers those who look later.
+    with socket.create_server((local, int(port))):
+        while missing := [place for place in others if not _answers(place)]:
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    "Not all workers have started: run the same script on each, with the same "
+                    "cluster in TF_CONFIG and its own task, or allow more time with "
+                    f"connect(timeout=...). Received: no answer from {', '.join(missing)} in "
+                    f"{time.monotonic() - start:.0f} s"
+                )
+            others = missing
+            time.sleep(0.2)
+
+
+def _answers(place: str) -> bool:
+    host, port = place.rsplit(":", 1)
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def many_workers(strategy: tf.distribute.Strategy) -> bool:
