@@ -4,6 +4,7 @@ A strategy runs the training step once on each replica (a device), each on its s
 The functions here are the same without one: there is one replica then, and one process, the chief.
 """
 
+import contextvars
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -121,21 +122,41 @@ def share_of_gradients(gradients: list[Any], optimizer: keras.optimizers.Optimiz
     return [None if g is None else tf.math.scalar_mul(share, g) for g in gradients]
 
 
+# Whether the items of the replica that runs in this thread count; see `pipeline.eval_batches`.
+_OWN: contextvars.ContextVar[Any] = contextvars.ContextVar("own", default=1)
+
+
+def in_share(step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Makes a `test_step` of batches one of the shares of `pipeline.eval_batches`."""
+
+    def step_of_share(share: Any) -> Any:
+        data, own = share
+        token = _OWN.set(own)
+        try:
+            return step(data)
+        finally:
+            _OWN.reset(token)
+
+    return step_of_share
+
+
 def mean_of_losses(losses: dict[str, Any], count: Any) -> tuple[dict[str, Any], Any]:
-    """The means over the whole batch, whose replicas may have `count` items each, even none."""
-    weight = tf.ones(()) if count is None else tf.cast(count, "float32")
+    """The means over the whole batch, of which a replica has `count` items (None: all as many)."""
+    weight = tf.cast(1 if count is None else count * _OWN.get(), "float32")
     values = tf.stack([tf.cast(loss, "float32") for loss in losses.values()])
-    sums = tf.concat([tf.math.multiply_no_nan(values, weight), [weight]], 0)
+    sums = tf.concat([values * weight, [weight]], 0)
     *sums, total = tf.unstack(tf.distribute.get_replica_context().all_reduce("SUM", sums))
     means = [value / total for value in sums]
     return dict(zip(losses, means, strict=True)), None if count is None else total
 
 
-def place_in_batch(count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """From the number of a replica's items: how many the whole batch has, how many come before."""
+def rows_of_batch(count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """From how many items a replica has: how many the whole batch has, and which are its own."""
     context = tf.distribute.get_replica_context()
-    counts = context.all_gather(tf.reshape(count, [1]), axis=0)
-    return tf.reduce_sum(counts), tf.reduce_sum(counts[: context.replica_id_in_sync_group])
+    counts = context.all_gather(tf.reshape(count * _OWN.get(), [1]), axis=0)
+    total = tf.reduce_sum(counts)
+    first = tf.reduce_sum(counts[: context.replica_id_in_sync_group])
+    return total, (first + tf.range(count)) % total
 
 
 def prepare(model: Any, batch_size: int | None = None) -> None:

@@ -83,12 +83,22 @@ def train_batches(
 
 
 def eval_batches(source: Source, batch_size: int, share: Share = WHOLE) -> tf.data.Dataset:
-    """All items once, in order; the last batch may be smaller, and shares of it empty."""
+    """All items once, in order; the last batch may be smaller.
+
+    Unless `share` is the whole, the elements are pairs: a share, and whether its items count (1)
+    or are there only because it would be empty (0).
+    """
     if isinstance(source, StreamSource):
         return _configure(_shares(source.dataset, share, even=False))
     _check_batch_size(batch_size)
     numbers = tf.data.Dataset.range(len(source)).batch(batch_size)
-    return _configure(_shares(numbers, share, even=False).map(**_map(source)))
+    if share == WHOLE:
+        return _configure(numbers.map(**_map(source)))
+    reading = {
+        **_map(source),
+        "map_func": lambda numbers, own: (source.gather(numbers), own),
+    }
+    return _configure(_shares(numbers, share, even=False).map(**reading))
 
 
 def num_eval_batches(source: Source, batch_size: int) -> int | None:
@@ -135,21 +145,23 @@ def _shares(batches: tf.data.Dataset, share: Share, even: bool) -> tf.data.Datas
 
     Training needs even parts, since each counts alike: of a stream's batch that cannot be shared
     evenly the last items are left out, and of one smaller than the replicas some come twice.
+    Evaluation takes each item once: with its part a replica gets 1, or, if none is left for it, the
+    first item again and 0. (Not every kernel takes an empty batch.)
     """
     if share == WHOLE:
         return batches
 
     def part(batch: Any, replica: tf.Tensor) -> Any:
         count = tf.shape(tf.nest.flatten(batch)[0], "int64")[0]
+        size = tf.maximum(count // share.everywhere, 1) if even else -(-count // share.everywhere)
+        first = replica * size
         if even:
-            size = tf.maximum(count // share.everywhere, 1)
-            rows = (replica * size + tf.range(size)) % count
-        else:
-            size = -(-count // share.everywhere)
-            rows = tf.range(
-                tf.minimum(replica * size, count), tf.minimum((replica + 1) * size, count)
-            )
-        return tf.nest.map_structure(lambda x: tf.gather(x, rows), batch)
+            rows = (first + tf.range(size)) % count
+            return tf.nest.map_structure(lambda x: tf.gather(x, rows), batch)
+        rows = tf.range(tf.minimum(first, count), tf.minimum(first + size, count))
+        own = tf.minimum(tf.size(rows), 1)
+        rows = tf.concat([rows, tf.zeros([1 - own], "int64")], 0)
+        return tf.nest.map_structure(lambda x: tf.gather(x, rows), batch), own
 
     replicas = tf.data.Dataset.range(share.first, share.first + share.here)
     return batches.flat_map(lambda batch: replicas.map(lambda replica: part(batch, replica)))

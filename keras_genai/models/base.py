@@ -236,8 +236,8 @@ class GenerativeModel(keras.Model):
         if self.distribute_strategy.num_replicas_in_sync == 1:
             return tf.random.stateless_normal(shape, seed)
         # The noise of the whole batch, of which each replica takes the rows of its items.
-        count, first = distribution.place_in_batch(shape[0])
-        return tf.random.stateless_normal((count, *shape[1:]), seed)[first : first + shape[0]]
+        count, rows = distribution.rows_of_batch(shape[0])
+        return tf.gather(tf.random.stateless_normal((count, *shape[1:]), seed), rows)
 
     def _next_seed(self) -> tf.Tensor:
         return tf.cast(self.seed_generator.next(), "int32")
@@ -412,6 +412,13 @@ class GenerativeModel(keras.Model):
         source = self.prepare(parts.train if parts.test is None else parts.test)
         batches = training.eval_batches(self, source, batch_size or self.batch_size)
         return super().evaluate(batches, **kwargs)
+
+    def make_test_function(self, force: bool = False) -> None:
+        """As in Keras; under a strategy the step gets shares of batches, and some may not count."""
+        if self.distribute_strategy.num_replicas_in_sync == 1:
+            super().make_test_function(force)
+        elif force or getattr(self, "test_function", None) is None:
+            self.test_function = self._make_function(distribution.in_share(self.test_step))
 
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
         """Keras would take a batch to build by, under a strategy; all is built here already."""
