@@ -84,8 +84,7 @@ def sum_over_workers(strategy: tf.distribute.Strategy, values: Iterable[Any]) ->
     values = [int(value) for value in values]
     if not many_workers(strategy):
         return values
-    mine = tf.constant(values, "int64")
-    return [int(value) for value in strategy.reduce("SUM", mine, axis=None)]
+    return strategy.reduce("SUM", tf.constant(values, "int64"), axis=None).numpy().tolist()
 
 
 def of_chief(strategy: tf.distribute.Strategy, value: int) -> int:
@@ -101,12 +100,12 @@ def fold_in_replica(seed: tf.Tensor) -> tf.Tensor:
     return tf.random.experimental.stateless_fold_in(seed, context.replica_id_in_sync_group)
 
 
-def mean_over_replicas(value: tf.Tensor) -> tf.Tensor:
-    """The mean of a tensor over all replicas, on each of them; called by each in its step."""
+def mean_over_replicas(values: list[tf.Tensor]) -> list[tf.Tensor]:
+    """The means of tensors over all replicas, on each of them; called by each in its step."""
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
-        return value
-    return context.all_reduce("MEAN", value)
+        return values
+    return context.all_reduce("MEAN", values)
 
 
 def share_of_gradients(gradients: list[Any], optimizer: keras.optimizers.Optimizer) -> list[Any]:

@@ -177,8 +177,9 @@ def worker(folder, victim):
     me = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
     model = make("gan", strategy)
     kill = [Kill(signal.SIGKILL)] if me == int(victim) else None
-    options = {"validation_split": 0.4, "run_dir": folder, "callbacks": kill, **SMALL}
+    options = {"validation_split": 0.4, "run_dir": f"{folder}/run", "callbacks": kill, **SMALL}
     model.fit(images(), **options)
+    model.save(f"{folder}/{me}.keras")
     return digest(model)
 
 

@@ -30,10 +30,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
                 x=x, scale=gamma, offset=beta, mean=[], variance=[], epsilon=self.epsilon
             )
             count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), "float32")
-            self._follow(self.moving_mean, mean)
             # The kernel returns the unbiased variance for the moving average; Keras keeps the
             # biased one.
-            self._follow(self.moving_variance, variance * (count - 1.0) / count)
+            statistics = [mean, variance * (count - 1.0) / count]
+            # Each replica normalises by its own batch; the averages are common to all.
+            mean, variance = mean_over_replicas(statistics)
+            self._follow(self.moving_mean, mean)
+            self._follow(self.moving_variance, variance)
         else:
             y = tf.raw_ops.FusedBatchNormV3(
                 x=x,
@@ -47,6 +50,4 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return tf.cast(y, self.compute_dtype)
 
     def _follow(self, average, value):
-        # Each replica normalises by its own batch; the averages are common to all.
-        value = mean_over_replicas(value)
         average.assign(average * self.momentum + value * (1.0 - self.momentum))

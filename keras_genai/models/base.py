@@ -282,6 +282,8 @@ class GenerativeModel(keras.Model):
     def save(self, filepath: str | os.PathLike, overwrite: bool = True, **kwargs: Any) -> None:
         """Saves the whole model to a `.keras` file, atomically: an earlier file stays whole.
 
+        Of several workers only the chief writes.
+
         Args:
             filepath: Ends in `.keras`.
             overwrite: Whether an existing file may be replaced.
@@ -300,8 +302,9 @@ class GenerativeModel(keras.Model):
             raise ValueError(f"A model is saved to a file ending in .keras. Received: {path!r}")
         if os.path.exists(path) and not overwrite:
             raise ValueError(f"This file exists and overwrite=False. Received: {path!r}")
-        with atomic(path) as temporary:
-            super().save(temporary, **kwargs)
+        if distribution.is_chief(self.distribute_strategy):
+            with atomic(path) as temporary:
+                super().save(temporary, **kwargs)
 
     # Training -----------------------------------------------------------------------------------
 
