@@ -115,6 +115,7 @@ class StopWhenAsked(keras.callbacks.Callback):
     def __init__(self, follow: FollowProgress):
         super().__init__()
         self.follow, self.asked = follow, False
+        self.stop, self.steps_to_go = False, 0
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -133,20 +134,39 @@ class StopWhenAsked(keras.callbacks.Callback):
             raise KeyboardInterrupt
         self.asked = True
 
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.last_time, self.last_step = time.monotonic(), self.model.progress.step
+
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._agree()
-        if self.asked and not self.follow.epoch_is_full:  # else the epoch is finished first
+        self.steps_to_go -= 1
+        if self.steps_to_go > 0:
+            self.stop = self.stop or self.model.stop_training
+            self.model.stop_training = False
+        elif self._agree() and not self.follow.epoch_is_full:  # else the epoch is finished first
             raise StopBetweenSteps
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._agree()
-        if self.asked:
+        if self._agree():
             raise StopBetweenSteps
 
-    def _agree(self) -> None:
-        wishes = (self.asked, self.model.stop_training)
-        asked, stop = distribution.sum_over_workers(self.model.distribute_strategy, wishes)
-        self.asked, self.model.stop_training = asked > 0, stop > 0
+    def _agree(self) -> bool:
+        """Whether Ctrl-C was pressed at any worker; says so to Keras if any of them is to stop.
+
+        Between workers that takes milliseconds, so they do it about once a second.
+        """
+        strategy, now, step = (
+            self.model.distribute_strategy,
+            time.monotonic(),
+            self.model.progress.step,
+        )
+        pace = (step - self.last_step) / max(now - self.last_time, 1e-3)
+        self.last_time, self.last_step = now, step
+        stop = self.stop or self.model.stop_training
+        wishes = (self.asked, stop, pace if distribution.is_chief(strategy) else 0)
+        asked, stop, pace = distribution.sum_over_workers(strategy, wishes)
+        self.steps_to_go = pace if distribution.many_workers(strategy) else 1
+        self.stop, self.model.stop_training = False, stop > 0
+        return asked > 0
 
 
 class StopBetweenSteps(KeyboardInterrupt):
