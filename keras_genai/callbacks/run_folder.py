@@ -14,13 +14,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_genai import __version__, pictures
+from keras_genai import __version__, distribution, pictures
 from keras_genai._files import write_text
 from keras_genai._log import say
 from keras_genai.zoo import loading
 
 CHECKPOINT_SECONDS = 300
 CURVE_SECONDS = 30
+REFUSED = 2  # what the chief tells other workers, beside False and True
 
 
 class RunFolder(keras.callbacks.Callback):
@@ -102,20 +103,47 @@ class RunFolder(keras.callbacks.Callback):
         self.last_curve = time.monotonic()
 
 
-def open_folder(run_dir: Any, model: Any, settings: Mapping[str, Any]) -> RunFolder | None:
+def open_folder(
+    run_dir: Any, model: Any, settings: Mapping[str, Any]
+) -> tuple[RunFolder | None, bool]:
     """Starts a run folder or continues the one at `run_dir`, loading its state into `model`.
+
+    Of several workers only the chief has the folder; the others go by what it found.
 
     Args:
         run_dir: None for a new folder, False for none, or a path.
         model: The built model.
         settings: Data and batches, which must agree when a run is continued.
 
+    Returns:
+        The folder, if this process writes one, and whether a run is continued.
+
     Raises:
         ValueError: If the folder holds another run, or files that are not a run.
         OSError: If it cannot be written.
     """
     if run_dir is False:
-        return None
+        return None, False
+    strategy = model.distribute_strategy
+    if distribution.is_chief(strategy):
+        try:
+            folder = _open_folder(run_dir, model, settings)
+        except BaseException:
+            distribution.of_chief(strategy, REFUSED)
+            raise
+        distribution.of_chief(strategy, folder.continued)
+        return folder, folder.continued
+    answer = distribution.of_chief(strategy, 0)
+    if answer == REFUSED:
+        raise ValueError(
+            f"The chief cannot use this folder, and says why. Received: run_dir={str(run_dir)!r}"
+        )
+    if answer:
+        model.adopt(loading.load(run_dir))
+    return None, bool(answer)
+
+
+def _open_folder(run_dir: Any, model: Any, settings: Mapping[str, Any]) -> RunFolder:
     config = {
         "recipe": model.recipe or type(model).__name__,
         "arguments": model.arguments,
@@ -179,7 +207,7 @@ def _check_same_run(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) 
     differences = [
         f"  {key}: the run has {old.get(key)!r}, this call {new[key]!r}"
         for key in new
-        if key not in ("seed", "versions", "exact") and old.get(key) != new[key]
+        if key not in ("seed", "versions", "exact", "replicas") and old.get(key) != new[key]
     ]
     if differences:
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +18,17 @@ PREFETCH = 2
 SHUFFLE_ROUNDS = 8
 
 
+class Share(NamedTuple):
+    """Which replicas a worker feeds: number `first` and the next, `here` of `everywhere`."""
+
+    first: int
+    here: int
+    everywhere: int
+
+
+WHOLE = Share(0, 1, 1)
+
+
 def train_batches(
     source: Source,
     batch_size: int,
@@ -25,6 +37,7 @@ def train_batches(
     position: tf.Variable,
     end: tf.Variable,
     shuffle: bool = True,
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """The batches number `position` to `end` - 1 of the endless shuffled sequence.
 
@@ -39,15 +52,16 @@ def train_batches(
         position: int64; the first batch, read whenever an iterator is made.
         end: int64; the batch after the last, read at the same time.
         shuffle: whether each epoch has its own order, or all have that of the source.
+        share: which replicas' shares of each batch to read.
 
     Returns:
-        A dataset of dicts of tensors (B, ...).
+        A dataset of dicts of tensors (B, ...), or for each batch its shares one after another.
 
     Raises:
         DataError: the batch size is below 1 or above the number of items.
     """
     if isinstance(source, StreamSource):
-        return _configure(_stream_batches(source, position, end))
+        return _configure(_shares(_stream_batches(source, position, end), share, even=True))
     steps = steps_per_epoch(source, batch_size)
     # The op looks at the lower 32 bits of each of its three numbers.
     key = np.random.SeedSequence(seed % (1 << 64)).generate_state(2).astype("int64")
@@ -63,16 +77,33 @@ def train_batches(
             rounds=SHUFFLE_ROUNDS,
         )
 
-    return _configure(_numbers(position, end).map(indices).map(**_map(source)))
+    # Shared out before anything is read: each worker reads its own items only.
+    numbers = _shares(_numbers(position, end).map(indices), share, even=True)
+    return _configure(numbers.map(**_map(source)))
 
 
-def eval_batches(source: Source, batch_size: int) -> tf.data.Dataset:
-    """All items once, in order; the last batch may be smaller."""
+def eval_batches(source: Source, batch_size: int, share: Share = WHOLE) -> tf.data.Dataset:
+    """All items once, in order; the last batch may be smaller.
+
+    Unless `share` is the whole, the elements are pairs: a share, and whether its items count (1)
+    or are there only because it would be empty (0).
+    """
     if isinstance(source, StreamSource):
-        return _configure(source.dataset)
+        return _configure(_shares(source.dataset, share, even=False))
     _check_batch_size(batch_size)
     numbers = tf.data.Dataset.range(len(source)).batch(batch_size)
-    return _configure(numbers.map(**_map(source)))
+    if share == WHOLE:
+        return _configure(numbers.map(**_map(source)))
+    reading = {
+        **_map(source),
+        "map_func": lambda numbers, own: (source.gather(numbers), own),
+    }
+    return _configure(_shares(numbers, share, even=False).map(**reading))
+
+
+def num_eval_batches(source: Source, batch_size: int) -> int | None:
+    """How many batches `eval_batches` has, or None where a stream does not tell."""
+    return source.num_batches if isinstance(source, StreamSource) else -(-len(source) // batch_size)
 
 
 def steps_per_epoch(source: Source, batch_size: int) -> int:
@@ -107,6 +138,33 @@ def _numbers(position: tf.Variable, end: tf.Variable) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensors(0).flat_map(
         lambda _: tf.data.Dataset.range(position.read_value(), end.read_value())
     )
+
+
+def _shares(batches: tf.data.Dataset, share: Share, even: bool) -> tf.data.Dataset:
+    """For each batch the parts of some replicas, one after another.
+
+    Training needs even parts, since each counts alike: of a stream's batch that cannot be shared
+    evenly the last items are left out, and of one smaller than the replicas some come twice.
+    Evaluation takes each item once: with its part a replica gets 1, or, if none is left for it, the
+    first item again and 0. (Not every kernel takes an empty batch.)
+    """
+    if share == WHOLE:
+        return batches
+
+    def part(batch: Any, replica: tf.Tensor) -> Any:
+        count = tf.shape(tf.nest.flatten(batch)[0], "int64")[0]
+        size = tf.maximum(count // share.everywhere, 1) if even else -(-count // share.everywhere)
+        first = replica * size
+        if even:
+            rows = (first + tf.range(size)) % count
+            return tf.nest.map_structure(lambda x: tf.gather(x, rows), batch)
+        rows = tf.range(tf.minimum(first, count), tf.minimum(first + size, count))
+        own = tf.minimum(tf.size(rows), 1)
+        rows = tf.concat([rows, tf.zeros([1 - own], "int64")], 0)
+        return tf.nest.map_structure(lambda x: tf.gather(x, rows), batch), own
+
+    replicas = tf.data.Dataset.range(share.first, share.first + share.here)
+    return batches.flat_map(lambda batch: replicas.map(lambda replica: part(batch, replica)))
 
 
 def _configure(dataset: tf.data.Dataset) -> tf.data.Dataset:

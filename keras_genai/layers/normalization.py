@@ -8,12 +8,15 @@ of which reads and writes the whole tensor; the fused kernel computes the same i
 import keras
 import tensorflow as tf
 
+from keras_genai.distribution import mean_over_replicas
+
 
 @keras.saving.register_keras_serializable("keras_genai")
 class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` for images `(B, H, W, C)`, about 2.5 times as fast on CPU.
 
     Arguments, variables and results are those of the Keras layer (results to float rounding).
+    Under a strategy each replica takes the statistics of its own share of the batch.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -27,10 +30,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
                 x=x, scale=gamma, offset=beta, mean=[], variance=[], epsilon=self.epsilon
             )
             count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), "float32")
-            self._follow(self.moving_mean, mean)
             # The kernel returns the unbiased variance for the moving average; Keras keeps the
             # biased one.
-            self._follow(self.moving_variance, variance * (count - 1.0) / count)
+            statistics = [mean, variance * (count - 1.0) / count]
+            # Each replica normalises by its own batch; the averages are common to all.
+            mean, variance = mean_over_replicas(statistics)
+            self._follow(self.moving_mean, mean)
+            self._follow(self.moving_variance, variance)
         else:
             y = tf.raw_ops.FusedBatchNormV3(
                 x=x,

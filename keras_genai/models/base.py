@@ -21,10 +21,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_genai import __version__
+from keras_genai import __version__, distribution
 from keras_genai import data as data_module
 from keras_genai._files import atomic
-from keras_genai.data import images, pipeline
+from keras_genai.data import images
 from keras_genai.models import training
 
 
@@ -93,6 +93,14 @@ def _follow(average: keras.Model, network: keras.Model, decay: float, step: Any)
         mean.assign_add((1.0 - kept) * (value - mean))
 
 
+class EpochMean(keras.metrics.Mean):
+    """A mean whose replicas hold the same: reading it takes no word from the other workers."""
+
+    def add_variable(self, *args: Any, **kwargs: Any) -> Any:
+        """As in the base; Keras would add up what the replicas hold."""
+        return super().add_variable(*args, **{**kwargs, "aggregation": "only_first_replica"})
+
+
 class GenerativeModel(keras.Model):
     """Base of all models. Subclasses write `build_networks`, `call`, `train_step`, `test_step`.
 
@@ -114,11 +122,11 @@ class GenerativeModel(keras.Model):
 
     def __init__(self, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        self.seed = secrets.randbelow(2**31) if seed is None else seed
+        drawn = secrets.randbelow(2**31) if seed is None else seed
+        # Workers that each draw a seed go by the chief's.
+        self.seed = distribution.of_chief(self.distribute_strategy, drawn) if seed is None else seed
         self.seed_generator = keras.random.SeedGenerator(self.seed)
-        self.losses_by_name = {
-            name: keras.metrics.Mean(name=name) for name in (*self.loss_names, "loss")
-        }
+        self.losses_by_name = {name: EpochMean(name=name) for name in (*self.loss_names, "loss")}
         self.progress = training.Progress()
         self.recipe: str | None = None
         self.run_dir: Any = None  # where the last `fit` wrote
@@ -157,11 +165,17 @@ class GenerativeModel(keras.Model):
                 f"{self._title} is not built yet: call fit(), or pass data= or {missing[0]}= to "
                 f"zoo.get. Received: {missing[0]}=None"
             )
-        with _own_randomness(self.seed):
+        with self.distribute_strategy.scope(), _own_randomness(self.seed):
             self.build_networks()
-        if self.compiled:
-            self.optimizer.build(self.trainable_variables)
-        self.first_broken = tf.Variable(0, dtype="int64", trainable=False)
+            if self.compiled:
+                self.optimizer.build(self.trainable_variables)
+            # Every replica writes the same.
+            self.first_broken = tf.Variable(
+                0,
+                dtype="int64",
+                trainable=False,
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            )
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, each kept as an attribute of the same name.
@@ -210,9 +224,16 @@ class GenerativeModel(keras.Model):
             # Not Python's sum: TensorFlow reorders chains of additions, not always in one way.
             total = tf.reduce_sum(tf.stack([*losses.values()]))
         values = {**losses, "loss": total}
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        if replicas > 1:
+            values, count = distribution.mean_of_losses(values, count)
         for name, value in values.items():
             self.losses_by_name[name].update_state(value, sample_weight=count)
-        return {name: self.losses_by_name[name].result() for name in values}
+        means = {name: self.losses_by_name[name].result() for name in values}
+        if distribution.many_workers(self.distribute_strategy):
+            # Keras takes the mean of what workers return over the first axis: give it one.
+            return {name: mean[None] for name, mean in means.items()}
+        return means
 
     def minimize(self, tape: tf.GradientTape, loss: tf.Tensor, *networks: keras.Model) -> None:
         """Moves the trainable variables of `networks`, and no others, down the gradient.
@@ -223,7 +244,10 @@ class GenerativeModel(keras.Model):
         by_name = {optimizer.name: optimizer for optimizer in optimizers}
         variables = [variable for net in networks for variable in net.trainable_variables]
         optimizer = by_name.get(networks[0].name, optimizers[0])
-        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        gradients = tape.gradient(loss, variables)
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            gradients = distribution.share_of_gradients(gradients, optimizer)
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
         self._watch(networks[0], variables)
         for net in networks:
             average = getattr(self, f"ema_{net.name}", net)
@@ -259,11 +283,16 @@ class GenerativeModel(keras.Model):
 
     def normal(self, shape: Sequence[Any]) -> tf.Tensor:
         """Standard normal noise from the model's own generator, other noise each time."""
-        return tf.random.stateless_normal(shape, self._next_seed())
+        return tf.random.stateless_normal(shape, distribution.fold_in_replica(self._next_seed()))
 
     def fixed_normal(self, shape: Sequence[Any]) -> tf.Tensor:
         """Standard normal noise that is the same each time: validation must not move training."""
-        return tf.random.stateless_normal(shape, _fold((self.seed, 0), "validation"))
+        seed = _fold((self.seed, 0), "validation")
+        if self.distribute_strategy.num_replicas_in_sync == 1:
+            return tf.random.stateless_normal(shape, seed)
+        # The noise of the whole batch, of which each replica takes the rows of its items.
+        count, rows = distribution.rows_of_batch(shape[0])
+        return tf.gather(tf.random.stateless_normal((count, *shape[1:]), seed), rows)
 
     def _next_seed(self) -> tf.Tensor:
         return tf.cast(self.seed_generator.next(), "int32")
@@ -308,6 +337,8 @@ class GenerativeModel(keras.Model):
     def save(self, filepath: str | os.PathLike, overwrite: bool = True, **kwargs: Any) -> None:
         """Saves the whole model to a `.keras` file, atomically: an earlier file stays whole.
 
+        Of several workers only the chief writes.
+
         Args:
             filepath: Ends in `.keras`.
             overwrite: Whether an existing file may be replaced.
@@ -326,8 +357,9 @@ class GenerativeModel(keras.Model):
             raise ValueError(f"A model is saved to a file ending in .keras. Received: {path!r}")
         if os.path.exists(path) and not overwrite:
             raise ValueError(f"This file exists and overwrite=False. Received: {path!r}")
-        with atomic(path) as temporary:
-            super().save(temporary, **kwargs)
+        if distribution.is_chief(self.distribute_strategy):
+            with atomic(path) as temporary:
+                super().save(temporary, **kwargs)
 
     # Training -----------------------------------------------------------------------------------
 
@@ -430,11 +462,24 @@ class GenerativeModel(keras.Model):
         """
         if kwargs.get("_use_cached_eval_dataset"):  # Keras's own call in `fit`
             return super().evaluate(x, **kwargs)
+        distribution.prepare(self)
+        if not distribution.is_chief(self.distribute_strategy):
+            kwargs["verbose"] = 0
         parts = self.open_data(x, y, value_range=value_range)
         self.settle(parts)
         source = self.prepare(parts.train if parts.test is None else parts.test)
-        batches = pipeline.eval_batches(source, batch_size or self.batch_size)
+        batches = training.eval_batches(self, source, batch_size or self.batch_size)
         return super().evaluate(batches, **kwargs)
+
+    def make_test_function(self, force: bool = False) -> None:
+        """As in Keras; under a strategy the step gets shares of batches, and some may not count."""
+        if self.distribute_strategy.num_replicas_in_sync == 1:
+            super().make_test_function(force)
+        elif force or getattr(self, "test_function", None) is None:
+            self.test_function = self._make_function(distribution.in_share(self.test_step))
+
+    def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
+        """Keras would take a batch to build by, under a strategy; all is built here already."""
 
     @property
     def batch_size(self) -> int:

@@ -3,6 +3,7 @@
 import builtins
 import contextlib
 import dataclasses
+import functools
 import math
 import operator
 import signal
@@ -15,6 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_genai import distribution
 from keras_genai._log import say
 from keras_genai.data import pipeline
 
@@ -76,7 +78,7 @@ class FollowProgress(keras.callbacks.Callback):
         step = int(self.position.numpy()) + batch + 1
         self.model.progress.step = min(step, int(self.end.numpy()))
         self.model.progress.milliseconds = round(self._elapsed * 1000)
-        if self.time_is_up:
+        if self.time_is_up and distribution.is_chief(self.model.distribute_strategy):
             self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -107,12 +109,14 @@ class StopWhenAsked(keras.callbacks.Callback):
     """Turns Ctrl-C into a stop between two steps, when all counts and states agree.
 
     Python would raise in the middle of a step that has moved the weights already, but is not
-    counted yet. A second Ctrl-C does that.
+    counted yet. A second Ctrl-C does that. When one worker stops, for whatever reason, so do all,
+    after the same step: this is the last callback, which has seen what the others decided.
     """
 
     def __init__(self, follow: FollowProgress):
         super().__init__()
         self.follow, self.asked = follow, False
+        self.stop, self.steps_to_go = False, 0
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -131,13 +135,39 @@ class StopWhenAsked(keras.callbacks.Callback):
             raise KeyboardInterrupt
         self.asked = True
 
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.last_time, self.last_step = time.monotonic(), self.model.progress.step
+
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if self.asked and not self.follow.epoch_is_full:  # else the epoch is finished first
+        self.steps_to_go -= 1
+        if self.steps_to_go > 0:
+            self.stop = self.stop or self.model.stop_training
+            self.model.stop_training = False
+        elif self._agree() and not self.follow.epoch_is_full:  # else the epoch is finished first
             raise StopBetweenSteps
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if self.asked:
+        if self._agree():
             raise StopBetweenSteps
+
+    def _agree(self) -> bool:
+        """Whether Ctrl-C was pressed at any worker; says so to Keras if any of them is to stop.
+
+        Between workers that takes milliseconds, so they do it about once a second.
+        """
+        strategy, now, step = (
+            self.model.distribute_strategy,
+            time.monotonic(),
+            self.model.progress.step,
+        )
+        pace = (step - self.last_step) / max(now - self.last_time, 1e-3)
+        self.last_time, self.last_step = now, step
+        stop = self.stop or self.model.stop_training
+        wishes = (self.asked, stop, pace if distribution.is_chief(strategy) else 0)
+        asked, stop, pace = distribution.sum_over_workers(strategy, wishes)
+        self.steps_to_go = pace if distribution.many_workers(strategy) else 1
+        self.stop, self.model.stop_training = False, stop > 0
+        return asked > 0
 
 
 class StopBetweenSteps(KeyboardInterrupt):
@@ -167,8 +197,8 @@ class Plan:
     """All that is settled before the first step; `run` takes it."""
 
     model: Any
-    batches: tf.data.Dataset
-    validation: tf.data.Dataset | None
+    batches: Callable[..., tf.data.Dataset]
+    validation: Any
     steps: int
     first_epoch: int
     last_epoch: int
@@ -182,7 +212,9 @@ class Plan:
         """Calls `fit`; twice if an epoch was cut off, whose rest comes first."""
         progress = self.model.progress
         self.follow.start_clock(progress)
-        if self.first_epoch >= self.last_epoch or self.follow.time_is_up:
+        strategy = self.model.distribute_strategy
+        time_is_up = distribution.of_chief(strategy, self.follow.time_is_up)
+        if self.first_epoch >= self.last_epoch or time_is_up:
             say("Nothing is left to train: this run has had its epochs or minutes")
             return self.history
         try:
@@ -218,9 +250,8 @@ class Plan:
         self._fit(fit, self.steps, first, self.last_epoch)
 
     def _fit(self, fit: Callable[..., Any], steps: int, first: int, last: int) -> None:
-        known = tf.data.experimental.assert_cardinality(steps)
         fit(
-            x=self.batches.apply(known),
+            x=distribution.share_out(self.model.distribute_strategy, self.batches, steps),
             shuffle=False,  # the batches are shuffled; Keras would only warn that it does not
             initial_epoch=first,
             epochs=last,
@@ -258,6 +289,7 @@ def plan(
             raise ValueError("A model without a recipe needs data: fit(x). Received: x=None")
         x = recipe.data
     batch_size = int(model.batch_size if batch_size is None else batch_size)
+    distribution.prepare(model, batch_size)
     # As in Keras, the split counts only where no validation data are given.
     split = 0.0 if validation_data is not None else validation_split
     parts = model.open_data(x, y, validation_split=split, value_range=value_range)
@@ -269,7 +301,7 @@ def plan(
 
     position, end = (tf.Variable(0, dtype="int64", trainable=False) for _ in range(2))
     steps = _steps(source, batch_size, steps_per_epoch)
-    folder = run_folder.open_folder(
+    folder, continued = run_folder.open_folder(
         run_dir,
         model,
         settings={
@@ -279,14 +311,16 @@ def plan(
             "steps_per_epoch": steps,
             "shuffle": shuffle,
             "exact": source.exact,
+            "replicas": model.distribute_strategy.num_replicas_in_sync,
         },
     )
     # After the folder: a continued run keeps the seed, and so the order, it was started with.
-    batches = pipeline.train_batches(
-        source, batch_size, seed=model.seed, position=position, end=end, shuffle=shuffle
-    )
+    batches = functools.partial(
+        pipeline.train_batches,
+        source, batch_size, seed=model.seed, position=position, end=end, shuffle=shuffle,
+    )  # fmt: skip
     model.run_dir = folder and folder.path
-    if folder and folder.continued:
+    if continued:
         first, last = model.progress.epoch, epochs
     else:
         model.progress.epoch_start = model.progress.step
@@ -310,6 +344,8 @@ def plan(
     if isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = callbacks.callbacks
     user = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else callbacks or []
+    if not distribution.is_chief(model.distribute_strategy):
+        verbose = 0
     if verbose != 0:
         follow.progbar = keras.callbacks.ProgbarLogger()
         own.append(follow.progbar)
@@ -327,7 +363,7 @@ def plan(
         batches=batches,
         validation=None
         if validation is None
-        else pipeline.eval_batches(validation, validation_batch_size or batch_size),
+        else eval_batches(model, validation, validation_batch_size or batch_size),
         steps=steps,
         first_epoch=first,
         last_epoch=10**9 if last is None else last,
@@ -336,6 +372,15 @@ def plan(
         callbacks=callback_list,
         history=history,
         folder=folder,
+    )
+
+
+def eval_batches(model: Any, source: Any, batch_size: int) -> Any:
+    """All items once, in batches, of which each replica of the model gets its share."""
+    return distribution.share_out(
+        model.distribute_strategy,
+        functools.partial(pipeline.eval_batches, source, batch_size),
+        pipeline.num_eval_batches(source, batch_size),
     )
 
 

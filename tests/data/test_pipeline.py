@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_genai.data import DataError
 from keras_genai.data.arrays import ArraySource
-from keras_genai.data.pipeline import eval_batches, steps_per_epoch, train_batches
+from keras_genai.data.pipeline import Share, eval_batches, steps_per_epoch, train_batches
 from keras_genai.data.stream import StreamSource
 
 
@@ -20,10 +20,11 @@ def numbered(count):
     return ArraySource({"image": images, "label": np.arange(count, dtype="int32")}, name="numbered")
 
 
-def labels_of(source, batch_size, start, stop, seed=0):
+def labels_of(source, batch_size, start, stop, seed=0, **options):
     position = tf.Variable(start, dtype=tf.int64)
     end = tf.Variable(stop, dtype=tf.int64)
-    batches = train_batches(source, batch_size, seed=seed, position=position, end=end)
+    where = {"position": position, "end": end}
+    batches = train_batches(source, batch_size, seed=seed, **where, **options)
     return [batch["label"].numpy().tolist() for batch in batches]
 
 
@@ -208,3 +209,22 @@ def test_a_stream_that_can_be_read_only_once_is_refused_in_its_second_pass():
     source = stream_of(dataset)
     with pytest.raises(tf.errors.OpError, match="second pass.*Received"):
         list(stream_values(source, (0, 20)))
+
+
+def test_two_workers_share_each_batch_of_training():
+    """The first feeds two replicas of three, the second one."""
+    source = numbered(20)
+    two = labels_of(source, 6, 0, 3, share=Share(0, 2, 3))
+    one = labels_of(source, 6, 0, 3, share=Share(2, 1, 3))
+    batches = [two[2 * i] + two[2 * i + 1] + one[i] for i in range(3)]
+    assert batches == labels_of(source, 6, 0, 3)
+
+
+def test_replicas_share_each_batch_of_evaluation():
+    """Of the last batch, of one item, the second replica has none: it is lent one."""
+    shares = [
+        [(items["label"].numpy().tolist(), int(own)) for items, own in batches]
+        for batches in (eval_batches(numbered(9), 4, Share(i, 1, 2)) for i in (0, 1))
+    ]
+    assert shares[0] == [([0, 1], 1), ([4, 5], 1), ([8], 1)]
+    assert shares[1] == [([2, 3], 1), ([6, 7], 1), ([8], 0)]

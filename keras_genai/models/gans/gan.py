@@ -22,6 +22,7 @@ import tensorflow as tf
 from keras import layers
 
 from keras_genai.data.images import to_model
+from keras_genai.layers import Dropout
 from keras_genai.models.base import ImageModel, jit_compile_default, network, per_network
 from keras_genai.optimizers import Adam
 from keras_genai.zoo.registry import register
@@ -46,7 +47,7 @@ def discriminator(image_shape, hidden_units):
     for units in (hidden_units, hidden_units // 2, hidden_units // 4):
         x = layers.LeakyReLU(0.2)(layers.Dense(units)(x))
         # Without dropout D learns the training images by heart within minutes.
-        x = layers.Dropout(0.3)(x)
+        x = Dropout(0.3)(x)
     return keras.Model(image, layers.Dense(1)(x))
 
 

@@ -21,6 +21,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from keras_genai.layers import Dropout
 from keras_genai.models.base import TextModel, jit_compile_default, network
 from keras_genai.optimizers import Adam
 from keras_genai.zoo.registry import register
@@ -35,7 +36,7 @@ def language_model(vocabulary_size, cell, num_layers, units, dropout):
     x = layers.Embedding(vocabulary_size, 64)(ids)  # B T 64
     for _ in range(num_layers):
         x = CELLS[cell](units, return_sequences=True)(x)  # B T units
-        x = layers.Dropout(dropout)(x)
+        x = Dropout(dropout)(x)
     return keras.Model(ids, layers.Dense(vocabulary_size)(x))
 
 
