@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -114,6 +116,18 @@ def _configure(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options.autotune.enabled = False  # its thread would keep `fit` waiting at the end
     options.deterministic = True
     return dataset.prefetch(PREFETCH).with_options(options)
+
+
+@contextlib.contextmanager
+def data_errors() -> Iterator[None]:
+    """What a source raised inside TensorFlow's graph comes out as the `DataError` it was."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search(r"DataError: (.*Received: .*)", error.message)
+        if found is None:
+            raise
+        raise DataError(found[1]) from None
 
 
 class _Replay:

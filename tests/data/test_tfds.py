@@ -83,7 +83,7 @@ def test_a_broken_decoding_leaves_nothing_behind(small, monkeypatch, tmp_path):
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tfds_source, "_fill", stop)
+    monkeypatch.setattr(tfds_source, "fit_centre", stop)
     with pytest.raises(KeyboardInterrupt):
         data.load("small_set")
     assert list((tmp_path / "cache").iterdir()) == []
