@@ -354,9 +354,7 @@ def _parts(model: Any, args: argparse.Namespace, value_range: Any) -> tuple[Any,
     from keras_genai import data, zoo
 
     name = args.data or zoo.info(args.name).data
-    dataset = data.load(
-        name, modality=model.modality, value_range=value_range, on_bad=args.on_bad
-    )
+    dataset = data.load(name, modality=model.modality, value_range=value_range, on_bad=args.on_bad)
     if dataset.validation is None:
         raise ValueError(
             "This data set has no validation part of its own: hold back some of it with "

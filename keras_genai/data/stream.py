@@ -95,9 +95,12 @@ def _by_name(*elements: Any) -> dict[str, tf.Tensor]:
 
 def _check_spec(spec: Any) -> None:
     if isinstance(spec, dict) and "image" not in spec:
+        # Most likely meant: the one that has the rank of images.
+        key = next((k for k, v in spec.items() if getattr(v.shape, "rank", 0) == 4), "...")
         raise DataError(
             "Batches that are dicts must have the key 'image' (and may have 'label'): rename with "
-            f"`dataset.map(lambda item: {{'image': item[...]}})`. Received: keys {sorted(spec)}"
+            f"`dataset.map(lambda item: {{'image': item[{key!r}]}})`. "
+            f"Received: keys {sorted(spec)}"
         )
     image = spec["image"] if isinstance(spec, dict) else spec
     image, label = image if isinstance(image, tuple) and len(image) == 2 else (image, None)
