@@ -1,4 +1,4 @@
-"""What is wrong with data or arguments is refused by `fit` before the first step, in words that help.
+"""What is wrong with data or arguments is refused by `fit`, in words that help.
 
 Here each fault goes through `fit`; what every kind of data refuses is tested in `tests/data`.
 """
@@ -49,7 +49,7 @@ def spoiled(value, index=5):
         (np.repeat(X, 3, -1).transpose(0, 3, 1, 2), r"channels first: write `x = np\.transpose"),
         (
             X.reshape(48, -1),
-            r"x\.reshape\(-1, height, width, channels\).*Received: .*\(48, 256\), dtype",
+            r"x\.reshape\(-1, height, width, .*Received: .*\(48, 256\), dtype",
         ),
         (tf.data.Dataset.from_tensor_slices(X), r"dataset\.batch\(64\).*Received: elements of"),
         (stream({"picture": X}), r"key 'image'.*item\['picture'\].*Received: keys \['picture'\]"),
