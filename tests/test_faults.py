@@ -5,6 +5,8 @@ Here each fault goes through `fit`; what every kind of data refuses is tested in
 
 import logging
 import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -280,3 +282,24 @@ def test_a_large_folder_is_not_read_before_training(tmp_path, monkeypatch):
     tiny().fit(root, callbacks=watch, **options)
     assert at_start == [{"opened": 100, "decoded": 0}]  # a hundred headers
     assert counts == {"opened": 100 + 2 * 8, "decoded": 2 * 8}
+
+
+FAILS = """
+import sys, time
+from keras_genai import zoo
+from keras_genai.data import folder
+read = folder.read_image
+folder.read_image = lambda *args: time.sleep(0.05) or read(*args)  # it is still reading at the end
+def fail(batch, logs): raise RuntimeError("on purpose")
+import keras
+fails = keras.callbacks.LambdaCallback(on_train_batch_end=fail)
+model = zoo.get("vae", base_filters=4)
+model.fit(sys.argv[1], batch_size=2, epochs=1, run_dir=False, verbose=0, callbacks=[fails])
+"""
+
+
+def test_a_program_that_fails_while_a_folder_is_read_comes_to_its_end(photos):
+    command = [sys.executable, "-c", FAILS, str(photos)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 1
+    assert done.stderr.rstrip().endswith("RuntimeError: on purpose")

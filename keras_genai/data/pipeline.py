@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import re
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -128,6 +131,18 @@ def data_errors() -> Iterator[None]:
         if found is None:
             raise
         raise DataError(found[1]) from None
+
+
+@atexit.register
+def _let_go() -> None:
+    """Ends the reading of a `fit` that an error cut off, while Python can still end it.
+
+    The last traceback holds its iterator. Destroyed later, that would wait for ever for threads
+    which wait for an interpreter that has ended.
+    """
+    for name in ("last_exc", "last_value", "last_traceback"):
+        vars(sys).pop(name, None)
+    gc.collect()
 
 
 class _Replay:
