@@ -296,6 +296,13 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         help="of floating-point images, if not 0 to 1",
     )
     group.add_argument(
+        "--on_bad",
+        type=_typed("raise or skip", str, ("raise", "skip")),
+        default="raise",
+        metavar="raise|skip",
+        help="images of a folder that cannot be read: stop at them, or leave them out",
+    )
+    group.add_argument(
         "--run_dir",
         type=Path,
         metavar="PATH",
@@ -351,6 +358,7 @@ def _fit(model: Any, args: argparse.Namespace) -> None:
         validation_split=args.validation_split,
         validation_data=validation,
         value_range=value_range,
+        on_bad=args.on_bad,
         run_dir=args.run_dir,
         # A progress bar is for people; a file gets a line an epoch.
         verbose="auto" if sys.stdout.isatty() else 2,
@@ -362,7 +370,7 @@ def _parts(model: Any, args: argparse.Namespace, value_range: Any) -> tuple[Any,
     from keras_genai import data, zoo
 
     name = args.data or zoo.info(args.name).data
-    dataset = data.load(name, modality=model.modality, value_range=value_range)
+    dataset = data.load(name, modality=model.modality, value_range=value_range, on_bad=args.on_bad)
     if dataset.validation is None:
         raise ValueError(
             "This data set has no validation part of its own: hold back some of it with "

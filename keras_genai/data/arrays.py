@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import tensorflow as tf
 
 from keras_genai.data.base import DataError, Dataset, Source, cut_point, describe
 
-# Larger sets stay in a memory-mapped file: a laptop of 8 GB also holds the model.
-IN_MEMORY_LIMIT = 1 << 30
+# Larger files are mapped, not read into memory, which others need on a small laptop.
+IN_MEMORY_LIMIT = 1 << 26
 FINGERPRINT_ROWS = 1000
 
 
@@ -20,8 +21,8 @@ class ArraySource(Source):
     """Items held in arrays of equal length.
 
     Args:
-        arrays: key to array; all have the same first dimension. A `numpy.memmap` is read from
-            its file, item by item; anything else is held in memory.
+        arrays: key to array; all have the same first dimension. They are not copied. A
+            `numpy.memmap` is read from its file, item by item.
         name: what messages call the data.
         modality: "image".
         class_names: one name a label.
@@ -37,7 +38,6 @@ class ArraySource(Source):
     ) -> None:
         self.name, self.modality, self.class_names = name, modality, class_names
         self._arrays = dict(arrays)
-        self._tensors: dict[str, tf.Tensor] = {}
         self.image_shape = tuple(arrays["image"].shape[1:]) if "image" in arrays else None
 
     def __len__(self) -> int:
@@ -56,21 +56,9 @@ class ArraySource(Source):
 
     def _gather(self, key: str, indices: tf.Tensor) -> tf.Tensor:
         array = self._arrays[key]
-        if isinstance(array, np.memmap):
-            rows = tf.numpy_function(lambda i: np.asarray(array[i]), [indices], array.dtype)
-            return tf.ensure_shape(rows, indices.shape.concatenate(array.shape[1:]))
-        return tf.gather(self._tensor(key), indices)
-
-    def _tensor(self, key: str) -> tf.Tensor:
-        """The array as an eager tensor: functions hold it by reference, not as a constant."""
-        if key not in self._tensors:
-            # On the host, whatever the default device: a data set has no place in GPU memory.
-            with tf.init_scope(), tf.device("CPU:0"):
-                tensor = tf.convert_to_tensor(self._arrays[key])
-            # From here on the array is a view of the tensor: one copy of the data, not two.
-            self._tensors[key] = tensor
-            self._arrays[key] = np.asarray(memoryview(tensor))
-        return self._tensors[key]
+        # NumPy reads where the data are. A tensor of them would be a second copy of the data set.
+        rows = tf.numpy_function(lambda i: _rows(array, i), [indices], array.dtype)
+        return tf.ensure_shape(rows, indices.shape.concatenate(array.shape[1:]))
 
     def arrays(self, limit: int | None = None) -> dict[str, np.ndarray]:
         """The first `limit` items (all of them by default), stacked by key."""
@@ -99,6 +87,17 @@ class ArraySource(Source):
                 array = array[:: max(1, len(array) // FINGERPRINT_ROWS)]
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:12]
+
+
+def _rows(array: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """A copy of some rows; the pages of a mapped file are given back once they are read."""
+    rows = np.asarray(array[numbers])
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, mmap.mmap) and hasattr(owner, "madvise"):  # Windows has no such call
+        owner.madvise(mmap.MADV_DONTNEED)
+    return rows
 
 
 def validate_labels(labels: Any, count: int) -> np.ndarray:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,12 +14,13 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from keras_genai._log import say
+from keras_genai._log import say, warn
 from keras_genai.data.base import DataError, Dataset, ImageShape, Source, cut_point
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 PARTS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 HEADERS = 100  # files looked into before training starts
+LISTED = 10  # files that a message names
 LARGEST_OWN_SIZE = 128  # pixels; larger images are read as DEFAULT_SIZE unless told otherwise
 DEFAULT_SIZE = (64, 64)
 
@@ -28,6 +30,7 @@ class FolderSource(Source):
 
     Args:
         files: paths of the images.
+        sizes: bytes of each file, int64 (N,).
         labels: one class number a file, or None.
         image_shape: the (H, W, C) every image is brought to: 1 channel for grey, 3 for colour.
         name: what messages call the data.
@@ -41,6 +44,7 @@ class FolderSource(Source):
     def __init__(
         self,
         files: list[str],
+        sizes: np.ndarray,
         labels: np.ndarray | None,
         *,
         image_shape: ImageShape,
@@ -48,7 +52,8 @@ class FolderSource(Source):
         root: str,
         class_names: list[str] | None = None,
     ) -> None:
-        self.files, self.labels, self.image_shape = files, labels, image_shape
+        self.files, self.sizes, self.labels = files, sizes, labels
+        self.image_shape = image_shape
         self.name, self.root, self.class_names = name, root, class_names
 
     def __len__(self) -> int:
@@ -63,7 +68,16 @@ class FolderSource(Source):
         return items
 
     def _read(self, indices: np.ndarray) -> np.ndarray:
-        return np.stack([read_image(self.files[i], self.image_shape) for i in indices])
+        images = np.empty((len(indices), *self.image_shape), np.uint8)
+        bad = {}
+        for row, i in enumerate(indices):
+            try:
+                images[row] = read_image(self.files[i], self.image_shape)
+            except UnreadableImage as error:
+                bad[self.files[i]] = str(error)
+        if bad:
+            raise _refusal(bad)
+        return images
 
     def arrays(self, limit: int | None = None) -> dict[str, np.ndarray]:
         """The first `limit` items (all of them by default), stacked by key."""
@@ -86,7 +100,7 @@ class FolderSource(Source):
     def _take(self, rows: np.ndarray) -> FolderSource:
         files = [self.files[i] for i in rows]
         labels = None if self.labels is None else self.labels[rows]
-        return self._copy(files, labels, self.image_shape)
+        return self._copy(files, self.sizes[rows], labels, self.image_shape)
 
     def with_image_shape(self, image_shape: ImageShape) -> FolderSource:
         """The same files, decoded to another shape."""
@@ -95,13 +109,18 @@ class FolderSource(Source):
                 "Images in folders are laid over white: `image_shape` ends in 1 (grey) or 3 "
                 f"(colour). Received: image_shape={image_shape}"
             )
-        return self._copy(self.files, self.labels, image_shape)
+        return self._copy(self.files, self.sizes, self.labels, image_shape)
 
     def _copy(
-        self, files: list[str], labels: np.ndarray | None, image_shape: ImageShape
+        self,
+        files: list[str],
+        sizes: np.ndarray,
+        labels: np.ndarray | None,
+        image_shape: ImageShape,
     ) -> FolderSource:
         return FolderSource(
             files,
+            sizes,
             labels,
             image_shape=image_shape,
             name=self.name,
@@ -112,16 +131,20 @@ class FolderSource(Source):
     def _fingerprint(self) -> str:
         """Of names and sizes: reading every file would take as long as an epoch."""
         digest = hashlib.sha256()
-        for file in self.files:
-            digest.update(f"{os.path.relpath(file, self.root)} {os.stat(file).st_size}\n".encode())
+        for file, size in zip(self.files, self.sizes, strict=True):
+            digest.update(f"{_below(self.root, file)} {size}\n".encode())
         return digest.hexdigest()[:12]
+
+
+class UnreadableImage(Exception):
+    """A file that no image can be made of; says why."""
 
 
 def read_image(file: str, image_shape: ImageShape) -> np.ndarray:
     """One image as uint8 (H, W, C): upright, over white, anti-aliased.
 
     Raises:
-        DataError: the file is missing or damaged; the message names it.
+        UnreadableImage: the file is missing or damaged.
     """
     height, width, channels = image_shape
     with _opened(file) as image:
@@ -139,10 +162,8 @@ def _opened(file: str) -> Iterator[Image.Image]:
         with Image.open(file) as image:
             yield image
     except Exception as error:  # each format's decoder raises its own kinds
-        raise DataError(
-            f"An image cannot be read: {error}. Repair the file or move it out of the folder. "
-            f"Received: {file}"
-        ) from error
+        reason = str(error).replace(repr(file), "the file") or type(error).__name__
+        raise UnreadableImage(reason) from error
 
 
 def _flatten(image: Image.Image, channels: int) -> Image.Image:
@@ -157,26 +178,38 @@ def _flatten(image: Image.Image, channels: int) -> Image.Image:
 
 
 class Listing(NamedTuple):
-    """The files below a folder, each with the name of its class or None."""
+    """The images below a folder, each with its bytes and the name of its class or None."""
 
     files: list[str]
+    sizes: np.ndarray
     classes: list[str | None]
     others: int
 
 
 def list_images(root: str) -> Listing:
     """The images below `root`, sorted; the class is the first folder on the way to them."""
-    files, others = [], 0
-    for file in walk(root):
-        if file.lower().endswith(SUFFIXES):
-            files.append(file)
-        else:
-            others += 1
-    classes: list[str | None] = []
-    for file in files:
-        steps = Path(os.path.relpath(file, root)).parts
-        classes.append(steps[0] if len(steps) > 1 else None)
-    return Listing(files, classes, others)
+    found = walk(root)
+    files = [file for file in found if file.lower().endswith(SUFFIXES)]
+    sizes = np.array([_bytes_of(file) for file in files], "int64")
+    classes = [_class_of(_below(root, file)) for file in files]
+    return Listing(files, sizes, classes, len(found) - len(files))
+
+
+def _bytes_of(file: str) -> int:
+    try:
+        return os.stat(file).st_size
+    except OSError:  # a link to nowhere is as good as an empty file
+        return 0
+
+
+def _below(root: str, file: str) -> str:
+    """The path of a file from `root` on; `os.path.relpath` takes ten times as long."""
+    return file[len(root) :].lstrip(os.sep)
+
+
+def _class_of(path: str) -> str | None:
+    first, separator, _ = path.partition(os.sep)
+    return first if separator else None
 
 
 def walk(root: str) -> list[str]:
@@ -193,8 +226,14 @@ def walk(root: str) -> list[str]:
     return sorted(files)
 
 
-def load_folder(path: Path) -> Dataset:
-    """The images of a folder, with the classes and parts its subfolders name."""
+def load_folder(path: Path, on_bad: str = "raise") -> Dataset:
+    """The images of a folder, with the classes and parts its subfolders name.
+
+    Args:
+        path: the folder.
+        on_bad: "skip" decodes every file beforehand and leaves out those that cannot be read;
+            "raise" looks at the sizes of all and the headers of some.
+    """
     root, name = str(path), path.resolve().name
     folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
     found = {PARTS[f]: os.path.join(root, f) for f in folders if f in PARTS}
@@ -208,14 +247,74 @@ def load_folder(path: Path) -> Dataset:
             f"A folder of images must hold files ending in {', '.join(SUFFIXES)}; subfolders are "
             f"classes, or the parts train, validation and test. Received: no image in {empty[0]}"
         )
+    others = sum(listing.others for listing in listings.values())
+    if others:
+        say(f"{name}: {others} other file{'s' if others > 1 else ''} left aside.")
+    if on_bad == "skip":
+        listings = _readable(listings, root, name)
+    else:
+        _refuse_empty(listings)
     sources = _sources(listings, root, name)
     return Dataset(name, sources["train"], sources.get("validation"), sources.get("test"))
 
 
+def _readable(listings: dict[str, Listing], root: str, name: str) -> dict[str, Listing]:
+    """The listings without the files that cannot be decoded; one warning names those."""
+    files = [file for listing in listings.values() for file in listing.files]
+    say(f"{name}: decoding {len(files):,} images once, to find those that cannot be read.")
+    with ThreadPool() as pool:  # Pillow decodes outside of Python's lock
+        faults = pool.map(_fault, files, chunksize=64)
+    bad = {file: fault for file, fault in zip(files, faults, strict=True) if fault}
+    if bad:
+        names = _some([_below(root, file) for file in bad])
+        warn(f"{name}: {len(bad):,} of {len(files):,} images cannot be read, left out: {names}.")
+    kept = {part: _without(listing, bad) for part, listing in listings.items()}
+    if not all(listing.files for listing in kept.values()):
+        raise _refusal(bad)
+    return kept
+
+
+def _fault(file: str) -> str | None:
+    """Why training could not read the file, or None. One pixel is the least to decode it to."""
+    try:
+        read_image(file, (1, 1, 1))
+    except UnreadableImage as error:
+        return str(error)
+    return None
+
+
+def _without(listing: Listing, bad: Mapping[str, str]) -> Listing:
+    rows = [i for i, file in enumerate(listing.files) if file not in bad]
+    files, classes = [listing.files[i] for i in rows], [listing.classes[i] for i in rows]
+    return Listing(files, listing.sizes[rows], classes, listing.others)
+
+
+def _refuse_empty(listings: dict[str, Listing]) -> None:
+    bad = {
+        listing.files[i]: "the file is empty or a broken link"
+        for listing in listings.values()
+        for i in np.flatnonzero(listing.sizes == 0)
+    }
+    if bad:
+        raise _refusal(bad)
+
+
+def _refusal(bad: Mapping[str, str]) -> DataError:
+    """The error for files that cannot be read, given with the reasons."""
+    count = "An image" if len(bad) == 1 else f"{len(bad):,} images"
+    return DataError(
+        f"{count} cannot be read ({next(iter(bad.values()))}). Repair what is named, move it out "
+        'of the folder, or leave out all such files with `on_bad="skip"`. '
+        f"Received: {_some([*bad])}"
+    )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
 def _sources(listings: dict[str, Listing], root: str, name: str) -> dict[str, FolderSource]:
-    others = sum(listing.others for listing in listings.values())
-    if others:
-        say(f"{name}: {others} other file{'s' if others > 1 else ''} left aside.")
     shape = _own_shape(listings["train"].files)
     found = {name for listing in listings.values() for name in listing.classes}
     names = sorted(name for name in found if name is not None) if None not in found else None
@@ -226,7 +325,13 @@ def _sources(listings: dict[str, Listing], root: str, name: str) -> dict[str, Fo
         if names:
             labels = np.array([number[str(c)] for c in listing.classes], "int32")
         sources[part] = FolderSource(
-            listing.files, labels, image_shape=shape, name=name, root=root, class_names=names
+            listing.files,
+            listing.sizes,
+            labels,
+            image_shape=shape,
+            name=name,
+            root=root,
+            class_names=names,
         )
     return sources
 
@@ -234,11 +339,16 @@ def _sources(listings: dict[str, Listing], root: str, name: str) -> dict[str, Fo
 def _own_shape(files: list[str]) -> ImageShape:
     """The shape the images have, if they agree on one that is small, else 64x64."""
     step = max(1, len(files) // HEADERS)
-    sizes, grey = set(), True
+    sizes, grey, bad = set(), True, {}
     for file in files[::step][:HEADERS]:
-        with _opened(file) as image:
-            sizes.add((image.height, image.width))
-            grey = grey and image.mode in ("1", "L", "LA", "I", "I;16")
+        try:
+            with _opened(file) as image:
+                sizes.add((image.height, image.width))
+                grey = grey and image.mode in ("1", "L", "LA", "I", "I;16")
+        except UnreadableImage as error:
+            bad[file] = str(error)
+    if bad:
+        raise _refusal(bad)
     size = sizes.pop() if len(sizes) == 1 else DEFAULT_SIZE
     height, width = size if max(size) <= LARGEST_OWN_SIZE else DEFAULT_SIZE
     return height, width, 1 if grey else 3

@@ -43,14 +43,18 @@ def validate_images(x: Any, value_range: tuple[float, float] | None = None) -> n
     Raises:
         DataError: another shape or range, NaN, Inf, or no images at all.
     """
-    x = _with_channels(as_array(x))
-    if value_range is None and x.dtype == np.uint8:
-        images = x
-    else:
-        low, high = _value_range(x, value_range)
-        images = _to_bytes(x, low, high)
+    images = convert_images(x, value_range)
     _warn_of_content(images)
     return images
+
+
+def convert_images(x: Any, value_range: tuple[float, float] | None = None) -> np.ndarray:
+    """As `validate_images`, without a word about what the images show: for single batches."""
+    x = _with_channels(as_array(x))
+    if value_range is None and x.dtype == np.uint8:
+        return x
+    low, high = _value_range(x, value_range)
+    return _to_bytes(x, low, high)
 
 
 def _with_channels(x: np.ndarray) -> np.ndarray:

@@ -51,6 +51,7 @@ def load(
     value_range: tuple[float, float] | None = None,
     validation_split: float = 0.0,
     seed: int = 0,
+    on_bad: str = "raise",
 ) -> Dataset:
     """Data of any kind as train, validation and test parts.
 
@@ -66,6 +67,8 @@ def load(
         validation_split: the share of the user's own data to hold back: the last part of arrays
             and text, a random part of folders. Named sets have their parts.
         seed: chooses the random part.
+        on_bad: what to do about images of a folder that cannot be read: "raise" names them when
+            they are met, "skip" decodes all of them once beforehand and leaves those out.
 
     Returns:
         The data set; `validation` and `test` are None where there is no such part.
@@ -78,7 +81,9 @@ def load(
             "Labels are passed as `y` with arrays only; other data bring their own. "
             f"Received: y={describe(y)} with {describe(source)}"
         )
-    dataset = _open(source, y, modality, image_shape, value_range)
+    if on_bad not in ("raise", "skip"):
+        raise DataError(f"`on_bad` must be 'raise' or 'skip'. Received: on_bad={on_bad!r}")
+    dataset = _open(source, y, modality, image_shape, value_range, on_bad)
     _check_modality(dataset, modality, source)
     if validation_split and dataset.validation is None:
         train, validation = dataset.train.split(validation_split, seed)
@@ -86,9 +91,11 @@ def load(
     return _in_shape(dataset, image_shape)
 
 
-def _open(source: Any, y: Any, modality: Any, image_shape: Any, value_range: Any) -> Dataset:
+def _open(
+    source: Any, y: Any, modality: Any, image_shape: Any, value_range: Any, on_bad: str
+) -> Dataset:
     if isinstance(source, (str, os.PathLike)):
-        return _open_named(source, y, modality, image_shape, value_range)
+        return _open_named(source, y, modality, image_shape, value_range, on_bad)
     if isinstance(source, Dataset):
         return source
     if isinstance(source, Source):
@@ -124,14 +131,19 @@ def _open_texts(source: Any) -> Dataset:
 
 
 def _open_named(
-    source: str | os.PathLike, y: Any, modality: Any, image_shape: Any, value_range: Any
+    source: str | os.PathLike,
+    y: Any,
+    modality: Any,
+    image_shape: Any,
+    value_range: Any,
+    on_bad: str,
 ) -> Dataset:
     name = os.fspath(source)
     if isinstance(source, str) and name in synthetic.NAMES:
         return synthetic.load(name, image_shape)
     path = Path(name).expanduser()
     if _exists(path):
-        return _open_path(path, y, modality, value_range)
+        return _open_path(path, y, modality, value_range, on_bad)
     if isinstance(source, str) and TFDS_NAME.fullmatch(name):
         builder = tfds_source.find(name)
         if builder is not None:
@@ -146,17 +158,19 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _open_path(path: Path, y: Any, modality: Any, value_range: Any) -> Dataset:
+def _open_path(path: Path, y: Any, modality: Any, value_range: Any, on_bad: str) -> Dataset:
     readers: dict[str, Callable[[], Dataset]] = {
         ".npz": lambda: arrays.from_file(path, y, value_range),
         ".npy": lambda: arrays.from_file(path, y, value_range),
         ".txt": lambda: text.load_file(path),
     }
     if path.is_dir():
-        only_text = modality is None and not folder.list_images(str(path)).files
-        if modality == "text" or (only_text and text.text_files(path)):
+        of_text = modality == "text"
+        if modality is None and text.text_files(path):
+            of_text = not folder.list_images(str(path)).files
+        if of_text:
             return text.load_folder(path)
-        return folder.load_folder(path)
+        return folder.load_folder(path, on_bad)
     if path.suffix.lower() not in readers:
         hint = "Name the folder of an image, not its file. " if _is_image(path) else ""
         raise DataError(

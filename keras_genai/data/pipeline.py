@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import gc
+import re
+import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -172,6 +177,30 @@ def _configure(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options.autotune.enabled = False  # its thread would keep `fit` waiting at the end
     options.deterministic = True
     return dataset.prefetch(PREFETCH).with_options(options)
+
+
+@contextlib.contextmanager
+def data_errors() -> Iterator[None]:
+    """What a source raised inside TensorFlow's graph comes out as the `DataError` it was."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search(r"DataError: (.*Received: .*)", error.message)
+        if found is None:
+            raise
+        raise DataError(found[1]) from None
+
+
+@atexit.register
+def _let_go() -> None:
+    """Ends the reading of a `fit` that an error cut off, while Python can still end it.
+
+    The last traceback holds its iterator. Destroyed later, that would wait for ever for threads
+    which wait for an interpreter that has ended.
+    """
+    for name in ("last_exc", "last_value", "last_traceback"):
+        vars(sys).pop(name, None)
+    gc.collect()
 
 
 class _Replay:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +36,7 @@ class StreamSource(Source):
         _check_spec(dataset.element_spec)
         named = dataset.map(_by_name, num_parallel_calls=1)
         self.image_shape = _peek(named, value_range)
-        self.dataset = named.map(lambda items: _as_uint8(items, value_range, self.image_shape))
+        self.dataset = named.map(lambda items: _as_items(items, value_range, self.image_shape))
 
     @property
     def num_batches(self) -> int | None:
@@ -94,9 +95,12 @@ def _by_name(*elements: Any) -> dict[str, tf.Tensor]:
 
 def _check_spec(spec: Any) -> None:
     if isinstance(spec, dict) and "image" not in spec:
+        # Most likely meant: the one that has the rank of images.
+        key = next((k for k, v in spec.items() if getattr(v.shape, "rank", 0) == 4), "...")
         raise DataError(
             "Batches that are dicts must have the key 'image' (and may have 'label'): rename with "
-            f"`dataset.map(lambda item: {{'image': item[...]}})`. Received: keys {sorted(spec)}"
+            f"`dataset.map(lambda item: {{'image': item[{key!r}]}})`. "
+            f"Received: keys {sorted(spec)}"
         )
     image = spec["image"] if isinstance(spec, dict) else spec
     image, label = image if isinstance(image, tuple) and len(image) == 2 else (image, None)
@@ -142,20 +146,17 @@ def _peek(dataset: tf.data.Dataset, value_range: Any) -> ImageShape:
     return height, width, channels
 
 
-def _as_uint8(
-    items: dict[str, tf.Tensor], value_range: Any, image_shape: ImageShape | None
+def _as_items(
+    items: dict[str, tf.Tensor], value_range: Any, image_shape: ImageShape
 ) -> dict[str, tf.Tensor]:
+    """Checks and converts every batch as arrays are checked and converted."""
+    from keras_genai.data.images import convert_images
+
     image = items["image"]
-    whole = image.dtype.is_integer
-    low, high = value_range or ((0.0, 255.0) if whole else (0.0, 1.0))
     if image.dtype != tf.uint8 or value_range is not None:
-        image = tf.cast(image, tf.float32)
-        inside = tf.reduce_all((image >= low) & (image <= high))  # NaN is not inside either
-        message = f"Images must lie in [{low:g}, {high:g}] and be finite. Received: from, to"
-        bounds = [message, tf.reduce_min(image), tf.reduce_max(image)]
-        with tf.control_dependencies([tf.debugging.Assert(inside, bounds)]):
-            image = tf.round((image - low) * (255.0 / (high - low)))
-    image = tf.ensure_shape(tf.cast(image, tf.uint8), (None, *(image_shape or ())))
-    if "label" not in items:
-        return {"image": image}
-    return {"image": image, "label": tf.cast(items["label"], tf.int32)}
+        convert = functools.partial(convert_images, value_range=value_range)
+        image = tf.numpy_function(convert, [image], tf.uint8)
+    items = {**items, "image": tf.ensure_shape(image, (None, *image_shape))}
+    if "label" in items:
+        items["label"] = tf.cast(items["label"], tf.int32)
+    return items

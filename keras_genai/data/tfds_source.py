@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -151,31 +153,41 @@ def _read(
     builder: Any, split: str, shape: ImageShape, image: str, label: str | None
 ) -> dict[str, np.ndarray]:
     """Images and labels: in memory, or in mapped files of the cache if they are too large."""
-    count = builder.info.splits[split].num_examples
-    if count * int(np.prod(shape)) < arrays.IN_MEMORY_LIMIT:
-        items = {"image": np.empty((count, *shape), np.uint8)}
-        if label:
-            items["label"] = np.empty(count, "int32")
-        _fill(items, builder, split, image, label)
-        return items
-    return _cached(builder, split, shape, image, label)
-
-
-def _fill(
-    items: Mapping[str, np.ndarray], builder: Any, split: str, image: str, label: str | None
-) -> None:
-    shape = items["image"].shape[1:]
-
-    def small(item: dict[str, Any]) -> tuple[Any, ...]:
-        return (fit_centre(item[image], shape), *((item[label],) if label else ()))
-
-    dataset = builder.as_dataset(split=split, shuffle_files=False)
-    dataset = dataset.map(small, num_parallel_calls=2, deterministic=True).batch(256)
+    forms = _forms(builder, split, shape, label)
+    if math.prod(forms["image"][1]) > arrays.IN_MEMORY_LIMIT:
+        return _cached(builder, split, forms, image, label)
+    items = {key: np.empty(form, dtype) for key, (dtype, form) in forms.items()}
     start = 0
-    for batch in dataset.as_numpy_iterator():
-        for key, values in zip(items, batch, strict=True):
+    for batch in _batches(builder, split, shape, image, label):
+        for key, values in batch.items():
             items[key][start : start + len(values)] = values
-        start += len(batch[0])
+        start += len(batch["image"])
+    return items
+
+
+def _forms(builder: Any, split: str, shape: ImageShape, label: str | None) -> dict[str, Any]:
+    """The dtype and the shape of each array."""
+    count = builder.info.splits[split].num_examples
+    forms: dict[str, Any] = {"image": (np.uint8, (count, *shape))}
+    if label:
+        forms["label"] = (np.int32, (count,))
+    return forms
+
+
+def _batches(
+    builder: Any, split: str, shape: ImageShape, image: str, label: str | None
+) -> Iterator[dict[str, np.ndarray]]:
+    import tensorflow_datasets as tfds
+
+    def small(item: dict[str, Any]) -> dict[str, tf.Tensor]:
+        images = {"image": fit_centre(item[image], shape)}
+        return {**images, "label": tf.cast(item[label], tf.int32)} if label else images
+
+    # By itself the library keeps decoded sets of up to 250 MB in memory, which are read once here.
+    config = tfds.ReadConfig(try_autocache=False)
+    dataset = builder.as_dataset(split=split, shuffle_files=False, read_config=config)
+    dataset = dataset.map(small, num_parallel_calls=2, deterministic=True).batch(256)
+    return dataset.as_numpy_iterator()
 
 
 def fit_centre(image: tf.Tensor, image_shape: ImageShape) -> tf.Tensor:
@@ -209,36 +221,31 @@ def cache_folder() -> Path:
 
 
 def _cached(
-    builder: Any, split: str, shape: ImageShape, image: str, label: str | None
+    builder: Any, split: str, forms: dict[str, Any], image: str, label: str | None
 ) -> dict[str, np.ndarray]:
+    shape = forms["image"][1][1:]
     version = builder.info.full_name.replace("/", "-")
     part = split.translate(str.maketrans("[:]", "_-_"))
     folder = cache_folder() / f"{version}-{part}-{'x'.join(map(str, shape))}"
     if not folder.exists():
-        _write(folder, builder, split, shape, image, label)
-    keys = ["image", "label"] if label else ["image"]
-    return {key: np.load(folder / f"{key}.npy", mmap_mode="r") for key in keys}
+        say(f"{builder.name}: decoding {split} to {folder} (once).")
+        _write(folder, forms, _batches(builder, split, shape, image, label))
+    return {key: np.load(folder / f"{key}.npy", mmap_mode="r") for key in forms}
 
 
-def _write(
-    folder: Path, builder: Any, split: str, shape: ImageShape, image: str, label: str | None
-) -> None:
-    """Decodes once, into a folder that appears under its name when it is complete."""
-    say(f"{builder.name}: decoding {split} to {folder} (once).")
+def _write(folder: Path, forms: dict[str, Any], batches: Iterator[dict[str, np.ndarray]]) -> None:
+    """Writes `.npy` files into a folder that appears under its name when it is complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
-        count = builder.info.splits[split].num_examples
-        forms: dict[str, tuple[Any, tuple[int, ...]]] = {"image": (np.uint8, (count, *shape))}
-        if label:
-            forms["label"] = (np.int32, (count,))
-        items = {
-            key: np.lib.format.open_memmap(staging / f"{key}.npy", "w+", dtype, form)
-            for key, (dtype, form) in forms.items()
-        }
-        _fill(items, builder, split, image, label)
-        for array in items.values():
-            array.flush()
+        with contextlib.ExitStack() as stack:
+            files = {k: stack.enter_context(open(staging / f"{k}.npy", "wb")) for k in forms}
+            for key, (dtype, form) in forms.items():
+                header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": form}
+                np.lib.format.write_array_header_1_0(files[key], header)
+            for batch in batches:
+                for key, values in batch.items():
+                    files[key].write(values.tobytes())
         if not folder.exists():  # another process may have been quicker
             os.replace(staging, folder)
     finally:

@@ -24,7 +24,7 @@ import tensorflow as tf
 from keras_genai import __version__, distribution
 from keras_genai import data as data_module
 from keras_genai._files import atomic
-from keras_genai.data import images
+from keras_genai.data import images, pipeline
 from keras_genai.models import training
 
 
@@ -388,7 +388,9 @@ class GenerativeModel(keras.Model):
         *,
         minutes: float | None = None,
         value_range: tuple[float, float] | None = None,
+        on_bad: str = "raise",
         run_dir: Any = None,
+        **unknown: Any,
     ) -> keras.callbacks.History:
         """Trains the model. The arguments of `keras.Model.fit` keep their meaning.
 
@@ -416,16 +418,26 @@ class GenerativeModel(keras.Model):
             minutes: Stops by the clock, compilation included.
             value_range: The smallest and largest value that floating-point images can take; by
                 default they must lie in [0, 1].
+            on_bad: What to do about images of a folder that cannot be read: "raise" names them
+                when they are met, "skip" looks for them beforehand and leaves them out.
             run_dir: `None` starts a new folder runs/<name>/<nnn> (below `$KERAS_GENAI_RUNS` if
                 set), `False` writes nothing, a path starts a run there or continues the one it
                 holds up to `epochs` in total.
+            **unknown: Refused: the message lists the arguments there are.
 
         Returns:
             The history, as in Keras.
 
         Raises:
             ValueError: If data, arguments or the run folder do not fit, before the first step.
+            TypeError: If there is no such argument.
         """
+        if unknown:
+            known = [*inspect.signature(GenerativeModel.fit).parameters][1:-1]
+            raise TypeError(
+                f"`fit` has no such argument; it takes {', '.join(known)}. "
+                f"Received: {', '.join(unknown)}"
+            )
         for name, value in (("class_weight", class_weight), ("sample_weight", sample_weight)):
             if value is not None:
                 raise ValueError(
@@ -436,8 +448,8 @@ class GenerativeModel(keras.Model):
             self, x, y, batch_size=batch_size, epochs=epochs, minutes=minutes, shuffle=shuffle,
             validation_split=validation_split, validation_data=validation_data,
             validation_batch_size=validation_batch_size, initial_epoch=initial_epoch,
-            steps_per_epoch=steps_per_epoch, value_range=value_range, run_dir=run_dir,
-            callbacks=callbacks, verbose=verbose,
+            steps_per_epoch=steps_per_epoch, value_range=value_range, on_bad=on_bad,
+            run_dir=run_dir, callbacks=callbacks, verbose=verbose,
         )  # fmt: skip
         validation = {
             "validation_data": plan.validation,
@@ -469,7 +481,8 @@ class GenerativeModel(keras.Model):
         self.settle(parts)
         source = self.prepare(parts.train if parts.test is None else parts.test)
         batches = training.eval_batches(self, source, batch_size or self.batch_size)
-        return super().evaluate(batches, **kwargs)
+        with pipeline.data_errors():
+            return super().evaluate(batches, **kwargs)
 
     def make_test_function(self, force: bool = False) -> None:
         """As in Keras; under a strategy the step gets shares of batches, and some may not count."""

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_genai import distribution
-from keras_genai._log import say
+from keras_genai._log import logger, say, warn
 from keras_genai.data import pipeline
 
 
@@ -218,7 +218,7 @@ class Plan:
             say("Nothing is left to train: this run has had its epochs or minutes")
             return self.history
         try:
-            with self.stop.listening():
+            with self.stop.listening(), pipeline.data_errors():
                 self._run_parts(fit, progress.step - progress.epoch_start)
         except StopBetweenSteps:
             if self.folder:
@@ -274,6 +274,7 @@ def plan(
     initial_epoch: int | None,
     steps_per_epoch: int | None,
     value_range: tuple[float, float] | None,
+    on_bad: str,
     run_dir: Any,
     callbacks: Any,
     verbose: Any,
@@ -292,12 +293,14 @@ def plan(
     distribution.prepare(model, batch_size)
     # As in Keras, the split counts only where no validation data are given.
     split = 0.0 if validation_data is not None else validation_split
-    parts = model.open_data(x, y, validation_split=split, value_range=value_range)
+    reading = {"value_range": value_range, "on_bad": on_bad}
+    parts = model.open_data(x, y, validation_split=split, **reading)
     model.settle(parts)
+    _mention(model, recipe, y, batch_size)
     if not model.optimizer.built:  # compiled anew since the model was built
         model.optimizer.build(model.trainable_variables)
     source = model.prepare(parts.train)
-    validation = _validation(model, parts, split, validation_data, value_range)
+    validation = _validation(model, parts, split, validation_data, reading)
 
     position, end = (tf.Variable(0, dtype="int64", trainable=False) for _ in range(2))
     steps = _steps(source, batch_size, steps_per_epoch)
@@ -418,8 +421,22 @@ def _check_optimizer(model: Any) -> None:
         )
 
 
+def _mention(model: Any, recipe: Any, y: Any, batch_size: int) -> None:
+    """Says what is allowed, but perhaps not meant."""
+    if y is not None and recipe and recipe.task == "unconditional":
+        logger.debug("%s learns from images alone: labels are left aside", model._title)
+    normalized = any(
+        isinstance(layer, keras.layers.BatchNormalization) for layer in model._flatten_layers()
+    )
+    if batch_size == 1 and normalized:
+        warn(
+            "batch normalisation compares the images of a batch, and a batch has only one: "
+            "choose a larger batch_size."
+        )
+
+
 def _validation(
-    model: Any, parts: Any, validation_split: float, validation_data: Any, value_range: Any
+    model: Any, parts: Any, validation_split: float, validation_data: Any, reading: dict[str, Any]
 ) -> Any:
     """The source to validate on, adapted to the model, or None."""
     source = None
@@ -430,7 +447,7 @@ def _validation(
                 "`validation_data` is given as `x` or as `(x, y)`; samples are not weighed. "
                 f"Received: a tuple of {len(pair)}"
             )
-        loaded = model.open_data(*pair, value_range=value_range)
+        loaded = model.open_data(*pair, **reading)
         source = loaded.train if loaded.validation is None else loaded.validation
     elif validation_split:
         source = parts.validation

@@ -81,9 +81,10 @@ def test_a_broken_decoding_leaves_nothing_behind(small, monkeypatch, tmp_path):
     monkeypatch.setattr(arrays, "IN_MEMORY_LIMIT", 100)
 
     def stop(*args):
+        yield {"image": np.zeros((5, 6, 6, 1), np.uint8), "label": np.zeros(5, np.int32)}
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tfds_source, "_fill", stop)
+    monkeypatch.setattr(tfds_source, "_batches", stop)
     with pytest.raises(KeyboardInterrupt):
         data.load("small_set")
     assert list((tmp_path / "cache").iterdir()) == []
