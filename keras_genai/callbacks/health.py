@@ -6,6 +6,7 @@ advice, or None. A sentence is said once a run, kept in `history.csv` and drawn 
 
 import math
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -24,17 +25,18 @@ class Health(keras.callbacks.Callback):
 
     Args:
         source: The training data.
+        rows: The history of the run that is continued, as in `history.csv`.
     """
 
-    def __init__(self, source: Any):
+    def __init__(self, source: Any, rows: Sequence[Mapping[str, Any]] = ()):
         super().__init__()
         self.source = source
         self.advice: dict[int, list[str]] = {}  # by epoch, counted from 1
-        self.logs: list[dict[str, float]] = []
+        self.logs = [{k: float(v) for k, v in row.items() if k != "advice"} for row in rows]
+        self.earlier = "; ".join(row.get("advice", "") for row in rows)
         self.seconds = 0.0
         self._examples: Any = None
         self._suspected: set[Any] = set()
-        self._given: set[Any] = set()
 
     @property
     def examples(self) -> np.ndarray:
@@ -75,9 +77,9 @@ class Health(keras.callbacks.Callback):
         self.seconds += time.monotonic() - before
 
     def _note(self, epoch: int, check: Any, sentence: str | None) -> None:
-        """Gives the advice if the check finds the same twice running, for the first time."""
-        if sentence and check in self._suspected and check not in self._given:
-            self._given.add(check)
+        """Gives the advice if the check finds the same twice running, once a run."""
+        if sentence and check in self._suspected and sentence[:20] not in self.earlier:
+            self.earlier += sentence
             self.advice.setdefault(epoch, []).append(sentence)
             warn(sentence)
         (self._suspected.add if sentence else self._suspected.discard)(check)

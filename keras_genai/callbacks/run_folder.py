@@ -32,22 +32,18 @@ class RunFolder(keras.callbacks.Callback):
     Args:
         path: The folder.
         config: What the run is; see `open_folder`.
-        continued: Whether the folder held the run already.
+        rows: What the history holds already, if a run is continued.
     """
 
-    def __init__(self, path: str | Path, config: Mapping[str, Any], continued: bool = False):
+    def __init__(self, path: str | Path, config: Mapping[str, Any], rows: Any = None):
         super().__init__()
-        self.path, self.config, self.continued = Path(path), config, continued
-        self.rows: list[dict[str, Any]] = []
+        self.path, self.config, self.continued = Path(path), config, rows is not None
+        self.rows: list[dict[str, Any]] = rows or []
         self.advice: dict[int, list[str]] = {}  # by epoch; the health callback fills it
         self.last_checkpoint = self.last_curve = time.monotonic()
 
     def on_train_begin(self, logs: Any = None) -> None:
-        if self.continued:
-            # A row written after the checkpoint belongs to an epoch that is done again.
-            rows = _read_csv(self.path / "history.csv")
-            self.rows = [row for row in rows if int(row["epoch"]) <= self.model.progress.epoch]
-        else:
+        if not self.continued:
             self.checkpoint()
             write_text(self.path / "config.json", json.dumps(self.config, indent=1) + "\n")
         say(f"Run folder: {self.path}")
@@ -167,7 +163,10 @@ def _open_folder(run_dir: Any, model: Any, settings: Mapping[str, Any]) -> RunFo
         _check_same_run(path, json.loads((path / "config.json").read_text("utf-8")), config)
         model.adopt(loading.load(path))
         say(f"Continuing {path} after epoch {model.progress.epoch}, step {model.progress.step}")
-        return RunFolder(path, config, continued=True)
+        # A row written after the checkpoint belongs to an epoch that is done again.
+        rows = _read_csv(path / "history.csv")
+        done = [row for row in rows if int(row["epoch"]) <= model.progress.epoch]
+        return RunFolder(path, config, done)
     ours = {loading.CHECKPOINT, "samples", "tensorboard"}  # of a run killed at its start
     others = [e.name for e in path.iterdir() if e.name not in ours and e.name[0] != "."]
     if others:

@@ -755,7 +755,7 @@ class TextModel(GenerativeModel):
                 f"`max_length` counts the prompt too and must be larger than {longest}. "
                 f"Received: max_length={max_length}"
             )
-        if temperature < 0:
+        if not temperature >= 0:  # nor NaN
             raise ValueError(
                 f"`temperature` must be 0 (greedy) or more. Received: temperature={temperature}"
             )

@@ -338,7 +338,7 @@ def plan(
 
     follow = FollowProgress(position, end, steps, math.inf if minutes is None else minutes * 60)
     stop = StopWhenAsked(follow)
-    watch = health.Health(source)
+    watch = health.Health(source, folder.rows if folder else ())
     # Health comes before the folder: broken weights must not replace a good checkpoint.
     own: list[keras.callbacks.Callback] = [follow, watch]
     if folder:
