@@ -1,9 +1,9 @@
 """`GenerativeModel`: the plumbing that all models share. No model's mathematics is here.
 
-A model file subclasses `ImageModel` or `TextModel` and writes `build_networks`, `call`,
-`train_step`, `test_step` and `sample`. This file does the rest: networks built once the data are
-known, named losses, one optimizer a network, owned randomness, saving that loses nothing, `fit` on
-names, paths and arrays, and `generate`.
+A model file subclasses `ImageModel` (`image_model.py`) or `TextModel` (`text_model.py`) and writes
+`build_networks`, `call`, `train_step`, `test_step` and `sample`. This file does the rest: networks
+built once the data are known, named losses, one optimizer a network, owned randomness, saving that
+loses nothing, and `fit` on names, paths and arrays.
 
 Shapes everywhere: B batch, H height, W width, C channels, T time, V vocabulary, Z latent size.
 """
@@ -18,13 +18,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_genai import __version__, distribution
 from keras_genai import data as data_module
 from keras_genai._files import atomic
-from keras_genai.data import images, pipeline
+from keras_genai.data import pipeline
 from keras_genai.models import training
 
 
@@ -79,7 +78,7 @@ def _own_randomness(seed: int) -> Iterator[None]:
         random.setstate(state)
 
 
-def _fold(seed: Any, purpose: str) -> tf.Tensor:
+def fold(seed: Any, purpose: str) -> tf.Tensor:
     """Keeps the noise of other purposes apart from that of training, which has the plain key."""
     number = ("training", "validation", "samples", "draw").index(purpose)
     return tf.random.experimental.stateless_fold_in(tf.cast(seed, "int32"), number)
@@ -287,7 +286,7 @@ class GenerativeModel(keras.Model):
 
     def fixed_normal(self, shape: Sequence[Any]) -> tf.Tensor:
         """Standard normal noise that is the same each time: validation must not move training."""
-        seed = _fold((self.seed, 0), "validation")
+        seed = fold((self.seed, 0), "validation")
         if self.distribute_strategy.num_replicas_in_sync == 1:
             return tf.random.stateless_normal(shape, seed)
         # The noise of the whole batch, of which each replica takes the rows of its items.
@@ -511,280 +510,11 @@ class GenerativeModel(keras.Model):
         """`seed`, or the next one of the model's own generator."""
         if seed is not None:
             return seed
-        return int(_fold(self._next_seed(), "draw").numpy()[0]) & 0x7FFFFFFF
-
-
-class ImageModel(GenerativeModel):
-    """A model of images. Subclasses also write `sample`.
-
-    Args:
-        image_shape: `(H, W, C)`, or None: from the data.
-        seed: As in `GenerativeModel`.
-    """
-
-    modality = "image"
-    from_data = ("image_shape",)
-    # Height and width must be multiples of this: the product of the networks' strides.
-    stride = 1
-
-    def __init__(
-        self,
-        image_shape: tuple[int, int, int] | None = None,
-        seed: int | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(seed=seed, **kwargs)
-        self.image_shape: Any = None if image_shape is None else self._legal(image_shape)
-
-    def sample(self, n: int, seed: tf.Tensor) -> tf.Tensor:
-        """Draws `n` images `(N, H, W, C)` in [-1, 1]; `seed` is a pair of ints. Compiled."""
-        raise NotImplementedError
-
-    def _legal(self, image_shape: Sequence[int]) -> tuple[int, int, int]:
-        """Checks a given shape."""
-        shape = tuple(image_shape)
-        if len(shape) != 3 or min(shape) < 1 or shape[2] not in (1, 3):
-            raise ValueError(
-                "`image_shape` is (height, width, channels) with 1 or 3 channels. "
-                f"Received: image_shape={image_shape}"
-            )
-        nearest = self._nearest(shape)
-        if nearest != shape:
-            raise ValueError(
-                f"{self._title} needs heights and widths that are multiples of {self.stride}; "
-                f"the nearest is image_shape={nearest}. Received: image_shape={shape}"
-            )
-        return shape
-
-    def _nearest(self, shape: Sequence[int]) -> tuple[int, int, int]:
-        height, width = (max(1, round(side / self.stride)) * self.stride for side in shape[:2])
-        return height, width, shape[2]
-
-    def open_data(self, x: Any, y: Any = None, **options: Any) -> data_module.Dataset:
-        """As in the base; files and embedded sets are read at the model's size if it has one."""
-        if isinstance(x, str | os.PathLike):
-            options["image_shape"] = self.image_shape
-        return super().open_data(x, y, **options)
-
-    def read(self, parts: data_module.Dataset, name: str) -> Any:
-        """As in the base; image sizes are rounded to what the networks can make."""
-        value = super().read(parts, name)
-        return self._nearest(value) if name == "image_shape" else value
-
-    def prepare(self, source: data_module.Source) -> data_module.Source:
-        """Adapts size and channels to the model's, with one line saying so."""
-        return images.adapt(source, self.image_shape)
-
-    def generate(self, n: int = 16, *, seed: int | None = None) -> np.ndarray:
-        """Draws images.
-
-        Args:
-            n: How many.
-            seed: Same seed and weights, same images; `None` moves the model's own generator on.
-
-        Returns:
-            uint8 `(n, H, W, C)`.
-
-        Raises:
-            ValueError: If `n` is not a positive integer or the model is not built.
-        """
-        if not isinstance(n, int | np.integer) or n < 1:
-            raise ValueError(f"`n` must be a positive integer. Received: n={n!r}")
-        self.settle()
-        if not self.built:
-            self.build()  # raises, and says what is missing
-        seed = self._seed_for(seed)
-        # Whole chunks keep the sampler to a few compiled shapes.
-        chunk = min(64, 1 << (int(n) - 1).bit_length())
-        batches = [self._sampler(chunk)(_fold([seed, i], "samples")) for i in range(-(-n // chunk))]
-        return np.concatenate([batch.numpy() for batch in batches])[:n]
-
-    def in_batches(self, function: Callable[[tf.Tensor], tf.Tensor], x: Any) -> np.ndarray:
-        """Applies `function` to images, 256 at a time.
-
-        Args:
-            function: Takes images `(B, H, W, C)` in [-1, 1].
-            x: uint8 `(N, H, W[, C])`, or floats in [0, 1].
-
-        Returns:
-            The results in one array `(N, ...)`.
-        """
-        x = images.validate_images(np.asarray(x))
-        parts = [function(images.to_model(x[i : i + 256])) for i in range(0, len(x), 256)]
-        return np.concatenate([np.asarray(part) for part in parts])
-
-    def _sampler(self, n: int) -> Callable[[tf.Tensor], tf.Tensor]:
-        if n not in self._samplers:
-            sampler = tf.function(lambda seed: images.to_uint8(self.sample(n, seed)))
-            self._samplers[n] = sampler.get_concrete_function(tf.TensorSpec((2,), "int32"))
-        return self._samplers[n]
-
-    def preview(self, seed: int = 0) -> np.ndarray:
-        """25 images, uint8 `(25, H, W, C)`, the same for the same weights and seed."""
-        return self.generate(25, seed=seed)
-
-
-class TextWindows(data_module.Source):
-    """Windows of a text as items `{"text": int32 (T + 1,)}`, each character once."""
-
-    modality = "text"
-
-    def __init__(self, source: data_module.Source, ids: np.ndarray, length: int):
-        self.name, self.ids, self.length = source.name, tf.constant(ids), length
-        self.source = source
-
-    def _fingerprint(self) -> str:
-        return self.source.fingerprint
-
-    def __len__(self) -> int:
-        return (len(self.ids) - 1) // self.length
-
-    def gather(self, indices: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Windows int32 `(B, T + 1)`; the last character of one is the first of the next."""
-        places = indices[:, None] * self.length + tf.range(self.length + 1, dtype="int64")
-        return {"text": tf.gather(self.ids, places)}
-
-
-class TextModel(GenerativeModel):
-    """A model of characters. Subclasses also write `sample`.
-
-    Args:
-        vocabulary: The characters it knows, as one string, or None: from the data.
-        sequence_length: Characters in a training window, T.
-        seed: As in `GenerativeModel`.
-    """
-
-    modality = "text"
-    from_data = ("vocabulary",)
-
-    def __init__(
-        self,
-        vocabulary: str | None = None,
-        sequence_length: int = 100,
-        seed: int | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(seed=seed, **kwargs)
-        self.vocabulary: Any = vocabulary
-        self.sequence_length = sequence_length
-
-    def sample(
-        self, ids: tf.Tensor, lengths: tf.Tensor, temperature: tf.Tensor, seed: tf.Tensor
-    ) -> tf.Tensor:
-        """Fills in `ids` int32 `(T, N)` after the first `lengths` `(N,)`. Compiled with XLA."""
-        raise NotImplementedError
-
-    def read(self, parts: data_module.Dataset, name: str) -> Any:
-        """The sorted characters of all parts: a held-out part must not hold unknown ones."""
-        if name != "vocabulary":
-            return super().read(parts, name)
-        sources: list[Any] = [
-            part for part in (parts.train, parts.validation, parts.test) if part is not None
-        ]
-        return "".join(sorted(set("".join(part.text for part in sources))))
-
-    def prepare(self, source: Any) -> data_module.Source:
-        """Cuts the text into windows.
-
-        Raises:
-            ValueError: If it is shorter than one window or has unknown characters.
-        """
-        if len(source.text) <= self.sequence_length:
-            raise ValueError(
-                f"The text is shorter than one window of {self.sequence_length} characters: use "
-                "more text or a smaller sequence_length. "
-                f"Received: {len(source.text)} characters in {source.name}"
-            )
-        return TextWindows(source, self.encode_text(source.text), self.sequence_length)
-
-    def generate(
-        self,
-        prompts: str | Sequence[str] | None = None,
-        *,
-        max_length: int = 200,
-        temperature: float = 1.0,
-        seed: int | None = None,
-    ) -> Any:
-        """Continues prompts.
-
-        Args:
-            prompts: A string or a list of strings, none of them empty. `None` starts a line.
-            max_length: Length of prompt and continuation together, in characters.
-            temperature: Below 1 makes the likely likelier; 0 always takes the likeliest.
-            seed: Same seed and weights, same text; `None` moves the model's own generator on.
-
-        Returns:
-            A string for a string, a list for a list; prompts included.
-
-        Raises:
-            ValueError: If a prompt is empty, too long or has unknown characters.
-        """
-        self.settle()
-        if not self.built:
-            self.build()  # raises, and says what is missing
-        if prompts is None:
-            prompts = self._start
-        texts = [prompts] if isinstance(prompts, str) else [*prompts]
-        self._check_prompts(texts, max_length, temperature)
-        # Rounded up, so that a few compiled loops serve all lengths and numbers of prompts.
-        length, n = -(-max_length // 64) * 64, 1 << (len(texts) - 1).bit_length()
-        ids, lengths = np.zeros((length, n), "int32"), np.ones(n, "int32")
-        for i, text in enumerate(texts):
-            ids[: len(text), i], lengths[i] = self.encode_text(text), len(text)
-        sampler = self._samplers.setdefault("text", tf.function(self.sample, jit_compile=True))
-        seeds = _fold([self._seed_for(seed), 0], "samples")
-        sampled = sampler(ids, lengths, tf.constant(temperature, "float32"), seeds).numpy()
-        written = [self.decode_text(sampled[:max_length, i]) for i in range(len(texts))]
-        return written[0] if isinstance(prompts, str) else written
-
-    def preview(self, seed: int = 0) -> list[str]:
-        """Three texts of 300 characters, the same for the same weights and seed."""
-        prompts = [self._start] * 3
-        return [text.strip() for text in self.generate(prompts, max_length=300, seed=seed)]
-
-    @property
-    def _start(self) -> str:
-        return "\n" if "\n" in self.vocabulary else self.vocabulary[0]
-
-    def _check_prompts(self, texts: list[str], max_length: int, temperature: float) -> None:
-        if not texts or not all(isinstance(text, str) and text for text in texts):
-            raise ValueError(f"Prompts are non-empty strings. Received: {texts!r}")
-        longest = max(len(text) for text in texts)
-        if longest >= max_length:
-            raise ValueError(
-                f"`max_length` counts the prompt too and must be larger than {longest}. "
-                f"Received: max_length={max_length}"
-            )
-        if not temperature >= 0:  # nor NaN
-            raise ValueError(
-                f"`temperature` must be 0 (greedy) or more. Received: temperature={temperature}"
-            )
-
-    def encode_text(self, text: str) -> np.ndarray:
-        """Ids int32 `(T,)` of the characters of `text`.
-
-        Raises:
-            ValueError: If the model does not know a character; the message lists them.
-        """
-        ids = {character: i for i, character in enumerate(self.vocabulary)}
-        unknown = sorted(set(text) - set(ids))
-        if unknown:
-            raise ValueError(
-                f"{self._title} was built on a text without these characters; leave them out or "
-                f"train on a text that has them. Known: {self.vocabulary!r}. "
-                f"Received: {''.join(unknown)!r}"
-            )
-        return np.array([ids[character] for character in text], "int32")
-
-    def decode_text(self, ids: np.ndarray) -> str:
-        """The text of ids `(T,)`."""
-        return "".join(self.vocabulary[i] for i in ids)
+        return int(fold(self._next_seed(), "draw").numpy()[0]) & 0x7FFFFFFF
 
 
 __all__ = [
     "GenerativeModel",
-    "ImageModel",
-    "TextModel",
     "jit_compile_default",
     "network",
     "per_network",

@@ -23,7 +23,8 @@ from keras import layers
 
 from keras_genai.data.images import to_model
 from keras_genai.layers import Dropout
-from keras_genai.models.base import ImageModel, jit_compile_default, network, per_network
+from keras_genai.models.base import jit_compile_default, network, per_network
+from keras_genai.models.image_model import ImageModel
 from keras_genai.optimizers import Adam
 from keras_genai.zoo.registry import register
 

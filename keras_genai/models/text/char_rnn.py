@@ -22,7 +22,8 @@ import tensorflow as tf
 from keras import layers
 
 from keras_genai.layers import Dropout
-from keras_genai.models.base import TextModel, jit_compile_default, network
+from keras_genai.models.base import jit_compile_default, network
+from keras_genai.models.text_model import TextModel
 from keras_genai.optimizers import Adam
 from keras_genai.zoo.registry import register
 

@@ -21,7 +21,8 @@ import tensorflow as tf
 from keras import layers
 
 from keras_genai.data.images import to_model, to_uint8
-from keras_genai.models.base import ImageModel, jit_compile_default, network
+from keras_genai.models.base import jit_compile_default, network
+from keras_genai.models.image_model import ImageModel
 from keras_genai.optimizers import Adam
 from keras_genai.zoo.registry import register
 
