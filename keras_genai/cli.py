@@ -42,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after `keras-genai`; those of the process by default.
 
     Returns:
-        The exit code: 0, 1 for a training that diverged, 2 for a mistake (one message on stderr),
-        130 when interrupted, 143 when terminated.
+        The exit code: 0, 1 for a training that diverged or found no memory, 2 for a mistake (one
+        message on stderr), 130 when interrupted, 143 when terminated.
     """
     typed = sys.argv[1:] if argv is None else [*argv]
     code_when_stopped = 130
@@ -51,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def terminate(number: int, frame: Any) -> None:
         nonlocal code_when_stopped
         code_when_stopped = 143
-        signal.raise_signal(signal.SIGINT)  # a training saves its state and stops
+        # As Ctrl-C, which a job in the background may ignore: a training saves its state and stops.
+        interrupt = signal.getsignal(signal.SIGINT)
+        (interrupt if callable(interrupt) else signal.default_int_handler)(number, frame)
 
     before = signal.signal(signal.SIGTERM, terminate)
     try:
@@ -72,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         what = (error.strerror or str(error)).removesuffix(". Received")
         return _fail(f"{what}. Received: {error.filename2 or error.filename!r}")
-    except FloatingPointError as error:  # the training diverged
+    except (FloatingPointError, MemoryError) as error:  # not a mistake in what was typed
         print(f"{PROG}: error: {error}", file=sys.stderr)
         return 1
     finally:

@@ -162,7 +162,8 @@ def prepare(model: Any, batch_size: int | None = None) -> None:
     """Refuses what could only train something else than was asked for; leaves talking to the chief.
 
     Raises:
-        ValueError: If a `keras.distribution` is set, or the batch cannot be shared evenly.
+        ValueError: If a `keras.distribution` is set, the model was made under another strategy, or
+            the batch cannot be shared evenly.
     """
     layout = keras.distribution.distribution()
     if layout is not None:
@@ -173,6 +174,14 @@ def prepare(model: Any, batch_size: int | None = None) -> None:
             f"Received: {type(layout).__name__}"
         )
     strategy = model.distribute_strategy
+    here = tf.distribute.get_strategy()
+    if tf.distribute.has_strategy() and (here is not strategy or many_workers(here)):
+        raise ValueError(
+            "Only the model is made under a strategy, with strategy.scope(): model = zoo.get(...); "
+            "call fit and evaluate outside of it. "
+            f"Received: fit under {type(here).__name__}, a model made under "
+            f"{type(strategy).__name__}"
+        )
     replicas = strategy.num_replicas_in_sync
     if batch_size is not None and batch_size % replicas:
         raise ValueError(

@@ -285,11 +285,12 @@ def test_a_large_folder_is_not_read_before_training(tmp_path, monkeypatch):
 
 
 FAILS = """
-import sys, time
+import sys, threading
 from keras_genai import zoo
 from keras_genai.data import folder
 read = folder.read_image
-folder.read_image = lambda *args: time.sleep(0.05) or read(*args)  # it is still reading at the end
+# It is still reading at the end.
+folder.read_image = lambda *args: threading.Event().wait(0.05) or read(*args)
 def fail(batch, logs): raise RuntimeError("on purpose")
 import keras
 fails = keras.callbacks.LambdaCallback(on_train_batch_end=fail)

@@ -6,6 +6,7 @@ import string
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from contract_data import images, text, training_data
 
 from keras_genai import zoo
@@ -57,8 +58,8 @@ def test_a_diverged_training_stops_at_its_step(name, network, tmp_path):
         model.fit(data, epochs=2, run_dir=tmp_path / "run", callbacks=Spoil(), **QUIET)
     message = str(error.value)
     assert f"weights of `{network}`" in message and "smaller learning_rate" in message
-    steps = {"char_rnn": 5, "vae": 5}.get(name, 4)  # one whose clipped step is large but finite
-    assert f"step {steps}," in message
+    # A clipped step is huge but finite: the weights break at the next.
+    assert f"step {5 if name in ('char_rnn', 'vae') else 4}," in message
     assert "Received: " in message.splitlines()[-1]
     kept = zoo.load(tmp_path / "run")
     assert kept.progress.step == 0
@@ -124,19 +125,39 @@ def test_healthy_trainings_raise_no_alarm(name):
     assert history.advice == {}
 
 
-def test_checks_keep_to_their_budget(monkeypatch):
-    """Once the first check is made, the next waits until it is less than the stated share."""
+def test_the_network_that_broke_is_named():
+    model = tiny("vae", data=images())
+    for name in ("encoder", "decoder"):
+        model.first_broken.assign(0)
+        getattr(model, name).trainable_variables[0].assign(
+            tf.fill(getattr(model, name).trainable_variables[0].shape, float("inf"))
+        )
+        for network in (model.decoder, model.encoder):
+            model._watch(network)
+        assert model.broken_network == ("encoder" if name == "encoder" else "decoder")
+
+
+def test_checks_that_compute_keep_to_their_budget(monkeypatch):
+    """A check that takes a second is made again after a hundred; the others every time."""
     monkeypatch.setattr(health, "BUDGET", 0.01)
-    calls = []
-    monkeypatch.setattr(health, "CHECKS", (lambda watch: calls.append(watch.logs[-1]),))
+    clock, free, costly = [0.0], [], []
+
+    def check(watch):
+        costly.append(clock[0])
+        clock[0] += 1.0
+
+    monkeypatch.setattr(health.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(health, "CHECKS", (lambda watch: free.append(clock[0]),))
+    monkeypatch.setattr(health, "COSTLY_CHECKS", (check,))
     watch = health.Health(None)
     watch.set_model(tiny("gan", data=images()))
     watch.on_train_begin()
     watch.model.progress.step = health.FIRST_STEP - 1
-    watch.on_epoch_end(0, {"loss": 50.0})
+    watch.on_epoch_end(0, {"loss": 1.0})
     watch.model.progress.step = health.FIRST_STEP
-    for now, spent in ((100.0, 0.0), (101.0, 5.0), (499.0, 5.0), (501.0, 5.0)):
-        monkeypatch.setattr(health.time, "monotonic", lambda now=now: watch.started + now)
-        watch.seconds = spent
-        watch.on_epoch_end(0, {"loss": now})
-    assert [logs["loss"] for logs in calls] == [100.0, 501.0]
+    times = [10.0, 50.0, 99.0, 101.0, 150.0, 202.0]
+    for now in times:
+        clock[0] = now
+        watch.on_epoch_end(0, {"loss": 1.0})
+    assert free == times
+    assert costly == [10.0, 101.0, 202.0]

@@ -106,7 +106,7 @@ def test_the_command_line_saves_before_it_stops(number, code, tmp_path, monkeypa
     assert zoo.load(tmp_path / "run").progress.step == 3
 
 
-def test_a_notebooks_stop_button_ends_the_cell_quietly(tmp_path, monkeypatch, capsys):
+def test_in_a_notebook_the_history_is_returned(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(builtins, "__IPYTHON__", True, raising=False)
     stop = keras.callbacks.LambdaCallback(
         on_train_batch_begin=lambda batch, logs: batch == 2 and signal.raise_signal(signal.SIGINT)
@@ -116,6 +116,28 @@ def test_a_notebooks_stop_button_ends_the_cell_quietly(tmp_path, monkeypatch, ca
     assert history.epoch == [] and model.progress.step == 3
     assert "goes on from here" in capsys.readouterr().out
     assert zoo.load(tmp_path / "run").progress.step == 3
+
+
+def test_a_background_job_that_ignores_ctrl_c_can_be_terminated(monkeypatch):
+    def run(args):
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("goes on")
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    monkeypatch.setattr(cli, "_fetch", run)
+    try:
+        assert cli.main(["fetch", "mnist"]) == 143
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_folder_that_is_refused_is_left_as_it_was(tmp_path):
+    kept = tmp_path / "notes" / ".notes.0123abcd.tmp.txt"
+    kept.parent.mkdir()
+    kept.write_text("mine")
+    with pytest.raises(ValueError, match=r"not a run's.*Received: "):
+        tiny().fit(images(), epochs=1, run_dir=tmp_path, **QUIET)
+    assert kept.read_text() == "mine"
 
 
 FULL_DISK = """

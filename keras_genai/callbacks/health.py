@@ -4,6 +4,7 @@ Each check below is one function: it looks at the model after an epoch and retur
 advice, or None. A sentence is said once a run, kept in `history.csv` and drawn on the loss curve.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,9 @@ import keras
 import numpy as np
 
 from keras_genai._log import warn
+from keras_genai.data.base import DataError
 
-# The largest share of the training's time that the checks after an epoch may take.
+# The largest share of the training's time that costly checks may take, after the first.
 BUDGET = 0.01
 # Before this step every model looks ill: its samples are alike, its latents depend on nothing.
 FIRST_STEP = 300
@@ -36,7 +38,6 @@ class Health(keras.callbacks.Callback):
         self.earlier = "; ".join(row.get("advice", "") for row in rows)
         self.seconds = 0.0
         self._examples: Any = None
-        self._suspected: set[Any] = set()
 
     @property
     def examples(self) -> np.ndarray:
@@ -62,27 +63,31 @@ class Health(keras.callbacks.Callback):
         raise FloatingPointError(
             f"{what} not finite after step {self.model.progress.step}, and training stopped. Try a "
             f"smaller learning_rate (it is {_learning_rate(self.model, name):.3g}) or a gradient "
-            "clip, and look for odd values in the data; the run folder's checkpoint is from before "
-            f"this step. Received: {losses}"
+            "clip, and look for odd values in the data; a checkpoint in the run folder is from "
+            f"before this step. Received: {losses}"
         )
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.logs.append({key: float(value) for key, value in (logs or {}).items()})
-        elapsed = time.monotonic() - self.started
-        if self.seconds > BUDGET * elapsed or self.model.progress.step < FIRST_STEP:
+        if self.model.progress.step < FIRST_STEP:
             return
-        before = time.monotonic()
         for check in CHECKS:
-            self._note(epoch + 1, check, check(self))
+            self._note(epoch + 1, check(self))
+        before = time.monotonic()
+        if self.seconds > BUDGET * (before - self.started):
+            return
+        # A damaged picture ends the training when it is met there, not when it is met here.
+        with contextlib.suppress(DataError):
+            for check in COSTLY_CHECKS:
+                self._note(epoch + 1, check(self))
         self.seconds += time.monotonic() - before
 
-    def _note(self, epoch: int, check: Any, sentence: str | None) -> None:
-        """Gives the advice if the check finds the same twice running, once a run."""
-        if sentence and check in self._suspected and sentence[:20] not in self.earlier:
+    def _note(self, epoch: int, sentence: str | None) -> None:
+        """Gives the advice, once a run."""
+        if sentence and sentence[:20] not in self.earlier:
             self.earlier += sentence
             self.advice.setdefault(epoch, []).append(sentence)
             warn(sentence)
-        (self._suspected.add if sentence else self._suspected.discard)(check)
 
 
 def _learning_rate(model: Any, network: str) -> float:
@@ -95,10 +100,12 @@ def _learning_rate(model: Any, network: str) -> float:
 
 
 def sure_discriminator(health: Health) -> str | None:
-    """A discriminator that is never wrong has no gradient left for the generator."""
-    limit, loss = health.model.sure_d_loss, health.logs[-1].get("d_loss", math.inf)
-    if limit is None or loss > limit:
+    """A discriminator that was not wrong for two epochs leaves the generator no gradient."""
+    limit = health.model.sure_d_loss
+    losses = [logs["d_loss"] for logs in health.logs[-2:] if "d_loss" in logs]
+    if limit is None or len(losses) < 2 or max(losses) > limit:
         return None
+    loss = losses[-1]
     return (
         f"The discriminator is sure of every image (d_loss={loss:.2g}), which teaches the "
         "generator nothing: give it a smaller learning rate or fewer filters, or add data"
@@ -154,28 +161,23 @@ def unused_vocabulary(health: Health) -> str | None:
 
 
 def climbing_validation(health: Health) -> str | None:
-    """Overfitting: training improves while validation has got worse for three epochs."""
-    key = "val_loss"
-    if health.model.adversarial or len(health.logs) < 5 or key not in health.logs[-1]:
+    """Overfitting: training improves while three validations in a row found no improvement."""
+    validated = [logs for logs in health.logs if "val_loss" in logs]
+    if health.model.adversarial or not validated:
         return None
-    values = [logs.get(key, math.inf) for logs in health.logs]
+    values = [logs["val_loss"] for logs in validated]
     best = int(np.argmin(values))
     late = len(values) - 1 - best >= 3
     worse = values[-1] > values[best] + 0.02 * abs(values[best])
-    learning = health.logs[-1]["loss"] < health.logs[best]["loss"]
+    learning = validated[-1]["loss"] < validated[best]["loss"]
     if not (late and worse and learning):
         return None
     return (
         f"The validation loss climbs ({values[-1]:.4g}, at best {values[best]:.4g} "
-        f"{len(values) - 1 - best} epochs ago): the model learns its data by heart; stop earlier "
-        "(keras.callbacks.EarlyStopping), add data or dropout, or make it smaller"
+        f"{len(values) - 1 - best} validations ago): the model learns its data by heart; stop "
+        "earlier (keras.callbacks.EarlyStopping), add data or dropout, or make it smaller"
     )
 
 
-CHECKS = (
-    sure_discriminator,
-    samples_alike,
-    posterior_collapse,
-    unused_vocabulary,
-    climbing_validation,
-)
+CHECKS = (sure_discriminator, climbing_validation)
+COSTLY_CHECKS = (samples_alike, posterior_collapse, unused_vocabulary)

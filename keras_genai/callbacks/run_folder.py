@@ -157,10 +157,9 @@ def _open_folder(run_dir: Any, model: Any, settings: Mapping[str, Any]) -> RunFo
         return RunFolder(_new_folder(config["recipe"]), config)
     path = Path(run_dir)
     _check_writable(path)
-    for stale in path.rglob(".*.tmp.*"):  # of writes that a kill cut off
-        stale.unlink(missing_ok=True)
     if (path / "config.json").exists():
         _check_same_run(path, json.loads((path / "config.json").read_text("utf-8")), config)
+        _clear_away(path)
         model.adopt(loading.load(path))
         say(f"Continuing {path} after epoch {model.progress.epoch}, step {model.progress.step}")
         # A row written after the checkpoint belongs to an epoch that is done again.
@@ -174,7 +173,15 @@ def _open_folder(run_dir: Any, model: Any, settings: Mapping[str, Any]) -> RunFo
             "This folder holds files that are not a run's; choose a new or empty one. "
             f"Received: run_dir={str(path)!r} with {sorted(others)[:5]}"
         )
+    _clear_away(path)
     return RunFolder(path, config)
+
+
+def _clear_away(path: Path) -> None:
+    """Removes the temporary files of writes that a kill cut off."""
+    for folder in (path, path / "samples"):
+        for stale in folder.glob(f".*.{'[0-9a-f]' * 8}.tmp.*"):
+            stale.unlink(missing_ok=True)
 
 
 def _check_writable(path: Path) -> None:

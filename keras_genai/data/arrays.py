@@ -89,14 +89,12 @@ class ArraySource(Source):
         return digest.hexdigest()[:12]
 
 
-def _rows(array: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """A copy of some rows; the pages of a mapped file are given back once they are read."""
+def _rows(array: Any, numbers: np.ndarray) -> np.ndarray:
+    """A copy of some rows; the pages of a file mapped for reading are given back afterwards."""
     rows = np.asarray(array[numbers])
-    owner: Any = array
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    if isinstance(owner, mmap.mmap) and hasattr(owner, "madvise"):  # Windows has no such call
-        owner.madvise(mmap.MADV_DONTNEED)
+    # Of another mapping the call would throw away what the user wrote. Windows does not have it.
+    if isinstance(array, np.memmap) and array.mode == "r" and hasattr(mmap.mmap, "madvise"):
+        array._mmap.madvise(mmap.MADV_DONTNEED)
     return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
@@ -161,7 +162,11 @@ def _opened(file: str) -> Iterator[Image.Image]:
     try:
         with Image.open(file) as image:
             yield image
+    except MemoryError:
+        raise
     except Exception as error:  # each format's decoder raises its own kinds
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
+            raise  # the disk or the system, not the file
         reason = str(error).replace(repr(file), "the file") or type(error).__name__
         raise UnreadableImage(reason) from error
 
@@ -304,7 +309,7 @@ def _refusal(bad: Mapping[str, str]) -> DataError:
     count = "An image" if len(bad) == 1 else f"{len(bad):,} images"
     return DataError(
         f"{count} cannot be read ({next(iter(bad.values()))}). Repair what is named, move it out "
-        'of the folder, or leave out all such files with `on_bad="skip"`. '
+        'of the folder, or leave out all such files: `data.load(path, on_bad="skip")`. '
         f"Received: {_some([*bad])}"
     )
 

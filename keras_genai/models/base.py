@@ -86,7 +86,6 @@ def fold(seed: Any, purpose: str) -> tf.Tensor:
 
 def _follow(average: keras.Model, network: keras.Model, decay: float, step: Any) -> None:
     """Moves `average` towards `network`, fast in the first steps, when all weights are young."""
-    step = tf.cast(step, "float32")
     kept = tf.minimum(decay, (1.0 + step) / (10.0 + step))
     for mean, value in zip(average.weights, network.weights, strict=True):
         mean.assign_add((1.0 - kept) * (value - mean))
@@ -247,15 +246,17 @@ class GenerativeModel(keras.Model):
         if self.distribute_strategy.num_replicas_in_sync > 1:
             gradients = distribution.share_of_gradients(gradients, optimizer)
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        self._watch(networks[0], variables)
         for net in networks:
+            self._watch(net)
             average = getattr(self, f"ema_{net.name}", net)
             if average is not net:
-                _follow(average, net, self.ema_decay, optimizer.iterations)
+                self.updates_averaged.assign_add(1.0)
+                _follow(average, net, self.ema_decay, self.updates_averaged.value)
 
-    def _watch(self, network: keras.Model, variables: list[Any]) -> None:
+    def _watch(self, network: keras.Model) -> None:
         """Notes the first network whose weights are not finite; the health callback looks."""
-        broken = ~tf.math.is_finite(tf.linalg.global_norm([v.value for v in variables]))
+        finite = [tf.reduce_all(tf.math.is_finite(v.value)) for v in network.trainable_variables]
+        broken = ~tf.reduce_all(finite)
         number = tf.constant(1 + self.layers.index(network), "int64")
         first = broken & (self.first_broken == 0)
         self.first_broken.assign_add(tf.where(first, number, tf.zeros_like(number)))
@@ -273,6 +274,10 @@ class GenerativeModel(keras.Model):
         """
         if not self.ema_decay:
             return network
+        # Not the optimizer's count, which begins anew when the model is compiled anew.
+        self.updates_averaged = keras.Variable(
+            0.0, trainable=False, aggregation="only_first_replica", name="updates_averaged"
+        )
         average = keras.models.clone_model(network)
         average.set_weights(network.get_weights())
         average.trainable = False
@@ -303,7 +308,8 @@ class GenerativeModel(keras.Model):
         """What continuing exactly needs beyond weights: random states and the epoch's means."""
         weights = {id(variable) for variable in self.weights}
         random_states = [v for v in self.variables if id(v) not in weights]
-        return random_states + [v for metric in self.metrics for v in metric.variables]
+        means = [v for metric in self.metrics for v in metric.variables]
+        return [*random_states, *means, *self._non_trainable_variables]
 
     def save_own_variables(self, store: Any) -> None:
         """Writes the random states, the epoch's means and the place in the data."""
@@ -425,9 +431,12 @@ class GenerativeModel(keras.Model):
             **unknown: Refused: the message lists the arguments there are.
 
         Returns:
-            The history, as in Keras.
+            The history, as in Keras; its `advice` holds sentences by epoch. After Ctrl-C
+            KeyboardInterrupt is raised, but in a notebook the history is returned.
 
         Raises:
+            FloatingPointError: If weights or losses become NaN or infinite.
+            MemoryError: If a step needs more memory than there is.
             ValueError: If data, arguments or the run folder do not fit, before the first step.
             TypeError: If there is no such argument.
         """
@@ -464,6 +473,7 @@ class GenerativeModel(keras.Model):
         batch_size: int | None = None,
         *,
         value_range: tuple[float, float] | None = None,
+        on_bad: str = "raise",
         **kwargs: Any,
     ) -> Any:
         """Computes the losses on data, given as in `fit`; of a named set, on its test part.
@@ -476,7 +486,7 @@ class GenerativeModel(keras.Model):
         distribution.prepare(self)
         if not distribution.is_chief(self.distribute_strategy):
             kwargs["verbose"] = 0
-        parts = self.open_data(x, y, value_range=value_range)
+        parts = self.open_data(x, y, value_range=value_range, on_bad=on_bad)
         self.settle(parts)
         source = self.prepare(parts.train if parts.test is None else parts.test)
         batches = training.eval_batches(self, source, batch_size or self.batch_size)

@@ -225,11 +225,15 @@ class Plan:
                 self.folder.checkpoint()
             if not hasattr(builtins, "__IPYTHON__"):
                 raise KeyboardInterrupt from None
+            # An exception would fill the notebook with its traceback.
+            self.callbacks.on_train_end()
             say("Stopped, as asked; fit() with the same run_dir goes on from here")
         except tf.errors.ResourceExhaustedError as error:
+            if "OOM" not in error.message:  # TensorFlow says the same of a full disk
+                raise
             raise MemoryError(
                 "The memory does not hold a training step of this size: use a smaller batch_size "
-                "or smaller networks; the model and its last checkpoint are as they were. "
+                "or smaller networks. A checkpoint in the run folder is whole. "
                 f"Received: {error.message.splitlines()[0]}"
             ) from error
         return self.history
@@ -428,7 +432,7 @@ def _mention(model: Any, recipe: Any, y: Any, batch_size: int) -> None:
     normalized = any(
         isinstance(layer, keras.layers.BatchNormalization) for layer in model._flatten_layers()
     )
-    if batch_size == 1 and normalized:
+    if batch_size == model.distribute_strategy.num_replicas_in_sync and normalized:
         warn(
             "batch normalisation compares the images of a batch, and a batch has only one: "
             "choose a larger batch_size."

@@ -3,6 +3,7 @@
 import json
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,14 @@ def _check_archive(path: Path) -> None:
             damaged = archive.testzip()  # compares the checksums
             version = json.loads(archive.read("metadata.json"))["keras_version"]
             config = json.loads(archive.read("config.json"))
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError, NotImplementedError) as error:
+    except (
+        zipfile.BadZipFile,
+        KeyError,
+        ValueError,
+        OSError,
+        NotImplementedError,
+        zlib.error,
+    ) as error:
         damaged = f"{type(error).__name__}: {error}"
     if damaged:
         raise ValueError(

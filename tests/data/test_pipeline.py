@@ -228,3 +228,12 @@ def test_replicas_share_each_batch_of_evaluation():
     ]
     assert shares[0] == [([0, 1], 1), ([4, 5], 1), ([8], 1)]
     assert shares[1] == [([2, 3], 1), ([6, 7], 1), ([8], 0)]
+
+
+def test_what_the_user_wrote_into_a_private_mapping_is_what_is_read(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((64, 4, 4, 1), "uint8"))
+    x = np.load(tmp_path / "x.npy", mmap_mode="c")
+    x[...] = 7
+    source = data.load(x).train
+    for _ in range(2):
+        assert (source.gather(tf.range(8, dtype="int64"))["image"].numpy() == 7).all()
