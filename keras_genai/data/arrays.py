@@ -93,7 +93,7 @@ def _rows(array: Any, numbers: np.ndarray) -> np.ndarray:
     """A copy of some rows; the pages of a file mapped for reading are given back afterwards."""
     rows = np.asarray(array[numbers])
     # Of another mapping the call would throw away what the user wrote. Windows does not have it.
-    if isinstance(array, np.memmap) and array.mode == "r" and hasattr(mmap.mmap, "madvise"):
+    if getattr(array, "mode", None) == "r" and hasattr(mmap.mmap, "madvise"):  # a numpy.memmap
         array._mmap.madvise(mmap.MADV_DONTNEED)
     return rows
 

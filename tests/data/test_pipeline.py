@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_genai import data
 from keras_genai.data import DataError
 from keras_genai.data.arrays import ArraySource
 from keras_genai.data.pipeline import Share, eval_batches, steps_per_epoch, train_batches
