@@ -58,8 +58,7 @@ def test_a_diverged_training_stops_at_its_step(name, network, tmp_path):
         model.fit(data, epochs=2, run_dir=tmp_path / "run", callbacks=Spoil(), **QUIET)
     message = str(error.value)
     assert f"weights of `{network}`" in message and "smaller learning_rate" in message
-    # A clipped step is huge but finite: the weights break at the next.
-    assert f"step {5 if name in ('char_rnn', 'vae') else 4}," in message
+    assert "step 4," in message
     assert "Received: " in message.splitlines()[-1]
     kept = zoo.load(tmp_path / "run")
     assert kept.progress.step == 0
@@ -120,7 +119,7 @@ def test_a_climbing_validation_loss_is_noticed():
 @pytest.mark.parametrize("name", zoo.list())
 def test_healthy_trainings_raise_no_alarm(name):
     model = tiny(name)
-    data = training_data(model.modality)
+    data = images() if model.modality == "image" else [text(seed)[0] for seed in range(20)]
     history = model.fit(data, validation_split=0.2, **LONG, **QUIET)
     assert history.advice == {}
 

@@ -64,7 +64,7 @@ def read(reader, images):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_dcgan_learns_to_draw_all_digits(reader, seed):
-    model = zoo.get("dcgan", data="digits", base_filters=16, seed=seed)
+    model = zoo.get("dcgan", data="digits", base_filters=16, learning_rate=1e-3, seed=seed)
     untrained = read(reader, model.generate(1000, seed=0))
     model.fit("digits", epochs=1, steps_per_epoch=600, batch_size=64, run_dir=False, verbose=0)
     certainty, distance = read(reader, model.generate(1000, seed=0))

@@ -58,10 +58,10 @@ class Health(keras.callbacks.Callback):
         bad = [key for key, value in (logs or {}).items() if not math.isfinite(value)]
         if not name and not bad:
             return
-        what = f"The weights of `{name}` are" if name else f"{', '.join(bad)} is"
+        what = f"The weights of `{name}` are NaN or beyond 1e19" if name else f"{bad[0]} is NaN"
         losses = ", ".join(f"{key}={value:.4g}" for key, value in (logs or {}).items())
         raise FloatingPointError(
-            f"{what} not finite after step {self.model.progress.step}, and training stopped. Try a "
+            f"{what} after step {self.model.progress.step}, and training stopped. Try a "
             f"smaller learning_rate (it is {_learning_rate(self.model, name):.3g}) or a gradient "
             "clip, and look for odd values in the data; a checkpoint in the run folder is from "
             f"before this step. Received: {losses}"

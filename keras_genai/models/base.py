@@ -254,16 +254,20 @@ class GenerativeModel(keras.Model):
                 _follow(average, net, self.ema_decay, self.updates_averaged.value)
 
     def _watch(self, network: keras.Model) -> None:
-        """Notes the first network whose weights are not finite; the health callback looks."""
-        finite = [tf.reduce_all(tf.math.is_finite(v.value)) for v in network.trainable_variables]
-        broken = ~tf.reduce_all(finite)
+        """Notes the first network that broke; the health callback looks.
+
+        The squares of weights beyond 1e19 are infinite in float32. Such weights are lost already,
+        and the next network would be the first with a NaN.
+        """
+        norm = tf.linalg.global_norm([v.value for v in network.trainable_variables])
+        broken = ~tf.math.is_finite(norm)
         number = tf.constant(1 + self.layers.index(network), "int64")
         first = broken & (self.first_broken == 0)
         self.first_broken.assign_add(tf.where(first, number, tf.zeros_like(number)))
 
     @property
     def broken_network(self) -> str:
-        """The network whose weights were the first to become NaN or infinite, or ""."""
+        """The network whose weights were the first to become NaN, infinite or huge, or ""."""
         number = int(self.first_broken.numpy())
         return self.layers[number - 1].name if number else ""
 
