@@ -55,7 +55,7 @@ def main():
             model = zoo.get("dcgan", seed=0, data=parts)
             batches = iter(batches_of(parts.train))
             reading = milliseconds(lambda batches=batches: next(batches), 12)
-            images = np.zeros((BATCH, side, side, 3), "uint8")
+            images = np.random.default_rng(0).integers(0, 256, (BATCH, side, side, 3), "uint8")
             step = np.median(step_time.time_steps(model, batches_of(data.load(images).train)))
             file = Path(folder) / "model.keras"
             writing = milliseconds(lambda model=model, file=file: model.save(file), 3) / 1000
