@@ -139,7 +139,7 @@ class VAE(ImageModel):
     data="mnist",
     minutes=5,
     batch_size=128,
-    step_ms=60,
+    step_ms=55,
     paper="arXiv:1312.6114",
     tiny={"latent_dim": 4, "base_filters": 4},
 )
