@@ -86,9 +86,8 @@ def main():
             "tfds": lambda: "mnist",
         }
         stated = zoo.info("dcgan").step_ms
-        print(
-            f"| data | a batch alone, ms | of a step of {stated} ms | a step of `fit`, ms | waiting |"
-        )
+        share = f"of a step of {stated} ms"
+        print(f"| data | a batch alone, ms | {share} | a step of `fit`, ms | waiting |")
         print("|---|---|---|---|---|", flush=True)
         for kind in arguments.kinds:
             x = makers[kind]()
