@@ -17,9 +17,8 @@ from pathlib import Path
 from keras_genai import data, zoo  # isort: skip  (before TensorFlow: it sets the environment)
 import numpy as np
 import tensorflow as tf
+from common import batches_of
 from PIL import Image
-
-from keras_genai.data import pipeline
 
 ITEMS, BATCH, STEPS, WARM_UP = 10_000, 128, 60, 5
 
@@ -39,8 +38,7 @@ def folder_of(images, folder):
 def alone(x):
     """Milliseconds a batch."""
     source = data.load(x, modality="image").train
-    position, end = tf.Variable(0, dtype="int64"), tf.Variable(STEPS + 1, dtype="int64")
-    batches = iter(pipeline.train_batches(source, BATCH, seed=0, position=position, end=end))
+    batches = iter(batches_of(source, BATCH, STEPS + 1))
     next(batches)
     start = time.perf_counter()
     for _ in batches:

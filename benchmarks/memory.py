@@ -12,10 +12,10 @@ import argparse
 import json
 import os
 import resource
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
+
+from common import lines_of
 
 COUNTS = {"arrays": (10_000, 100_000), "folder": (5_000, 50_000), "tfds": (20_000, 200_000)}
 SHAPE = (32, 32, 3)
@@ -70,17 +70,8 @@ def train(kind, folder, count):
 
 def in_own_process(step, kind, folder, count):
     """Runs one step of a measurement in a fresh process."""
-    environment = {
-        **os.environ,
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "TFDS_DATA_DIR": str(folder),
-        "KERAS_GENAI_CACHE": str(folder / "cache"),
-    }
-    command = [sys.executable, __file__, "--step", step, kind, str(folder), str(count)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr[-3000:])
-    return done.stdout.splitlines()
+    places = {"TFDS_DATA_DIR": str(folder), "KERAS_GENAI_CACHE": str(folder / "cache")}
+    return lines_of(__file__, "--step", step, kind, folder, count, **places)
 
 
 def compare(kind, counts, parent):

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import step_time
-import tensorflow as tf
+from common import batches_of
 from PIL import Image
 
 from keras_genai import data, zoo
-from keras_genai.data import pipeline
 
 BATCH = 128
 
@@ -27,11 +26,6 @@ def milliseconds(function, times):
         function()
         results.append(1000 * (time.perf_counter() - start))
     return float(np.median(results))
-
-
-def batches_of(source):
-    position, end = tf.Variable(0, dtype="int64"), tf.Variable(10**6, dtype="int64")
-    return pipeline.train_batches(source, BATCH, seed=0, position=position, end=end)
 
 
 def write_pictures(folder, side, n=512):
@@ -53,10 +47,12 @@ def main():
             write_pictures(pictures, side)
             parts = data.load(pictures, image_shape=(side, side, 3))
             model = zoo.get("dcgan", seed=0, data=parts)
-            batches = iter(batches_of(parts.train))
+            batches = iter(batches_of(parts.train, BATCH))
             reading = milliseconds(lambda batches=batches: next(batches), 12)
             images = np.random.default_rng(0).integers(0, 256, (BATCH, side, side, 3), "uint8")
-            step = np.median(step_time.time_steps(model, batches_of(data.load(images).train)))
+            step = np.median(
+                step_time.time_steps(model, batches_of(data.load(images).train, BATCH))
+            )
             file = Path(folder) / "model.keras"
             writing = milliseconds(lambda model=model, file=file: model.save(file), 3) / 1000
             size = file.stat().st_size / 1e6

@@ -19,9 +19,9 @@ import json
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import time
+
+from common import batches_of, lines_of
 
 BATCHES = {"gan": 128, "dcgan": 128, "vae": 128, "char_rnn": 32}
 WARM_UP, STEPS = 3, 25
@@ -31,9 +31,6 @@ def measure_ours(name, **overrides):
     """Milliseconds of each step of the recipe, on uint8 data through the package's pipeline."""
     from keras_genai import data, zoo  # isort: skip  (before TensorFlow: it sets the environment)
     import numpy as np
-    import tensorflow as tf
-
-    from keras_genai.data import pipeline
 
     batch_size = BATCHES[name]
     raw = (
@@ -43,9 +40,7 @@ def measure_ours(name, **overrides):
     )
     model = zoo.get(name, seed=0, data=raw, **overrides)
     source = model.prepare(data.load(raw, modality=model.modality).train)
-    position, end = tf.Variable(0, dtype="int64"), tf.Variable(10**6, dtype="int64")
-    batches = pipeline.train_batches(source, batch_size, seed=0, position=position, end=end)
-    return time_steps(model, batches)
+    return time_steps(model, batches_of(source, batch_size))
 
 
 def measure_plain(name):
@@ -101,16 +96,6 @@ def time_steps(model, dataset):
     return times[WARM_UP:]
 
 
-def in_own_process(kind, name):
-    """Runs one measurement in a fresh process."""
-    command = [sys.executable, __file__, name, "--measure", kind]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr[-3000:])
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def compare(name, other, rounds, ours="ours"):
     """Alternates ours and another way; prints medians, minima and the ratio."""
     times = {ours: [], other: []}
@@ -118,7 +103,7 @@ def compare(name, other, rounds, ours="ours"):
     for _ in range(rounds):
         medians = {}
         for kind in times:
-            measured = in_own_process(kind, name)
+            measured = json.loads(lines_of(__file__, name, "--measure", kind)[-1])
             medians[kind] = statistics.median(measured)
             times[kind] += measured
         ratios.append(medians[ours] / medians[other])

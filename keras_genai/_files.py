@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+def explained(error: OSError, what: str, path: str | os.PathLike) -> OSError:
+    """The error with what it means; Python puts the path behind the words."""
+    return OSError(error.errno, f"{error.strerror or error}: {what}. Received", os.fspath(path))
+
+
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
     """Gives a temporary path beside `path`; what was written there takes its place at the end.
@@ -26,9 +31,8 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        what = f"{error.strerror or error}: the file could not be written, an earlier one is intact"
-        # Python puts the path behind the words.
-        raise OSError(error.errno, f"{what}. Received", str(path)) from error
+        what = "the file could not be written, an earlier one is intact"
+        raise explained(error, what, path) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,6 +1,8 @@
-"""Small data of each modality for the contract suite, made in memory."""
+"""Small data of each modality for the contract suite, made in memory, and models as small."""
 
 import numpy as np
+
+from keras_genai import zoo
 
 
 def images(n=48, shape=(16, 16, 1), seed=0):
@@ -24,3 +26,10 @@ def text(seed=0):
 def training_data(modality):
     """What a recipe of this modality is trained on in the contract suite."""
     return {"image": images, "text": text}[modality]()
+
+
+def tiny(name="dcgan", **overrides):
+    """A recipe at its `tiny` size."""
+    model = zoo.get(name, **{"seed": 0, **zoo.info(name).tiny, **overrides})
+    model.jit_compile = False  # compiling takes longer than all these steps
+    return model

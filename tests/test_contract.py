@@ -13,7 +13,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from contract_data import training_data
+from contract_data import tiny, training_data
 
 from keras_genai import zoo
 
@@ -24,9 +24,7 @@ pytestmark = pytest.mark.parametrize("name", zoo.list())
 
 
 def make(name, seed=3, **overrides):
-    model = zoo.get(name, seed=seed, **{**zoo.info(name).tiny, **overrides})
-    model.jit_compile = False  # compiling takes longer than all these steps
-    return model
+    return tiny(name, seed=seed, **overrides)
 
 
 def data_of(name):

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from contract_data import images, text, training_data
+from contract_data import images, text, tiny, training_data
 
-from keras_genai import zoo
+from keras_genai import pictures, zoo
 from keras_genai.callbacks import health
 
 QUIET = {"batch_size": 8, "verbose": 0}
@@ -20,12 +20,6 @@ LONG = {"steps_per_epoch": 150, "epochs": 4, "run_dir": False}
 def unlimited(monkeypatch):
     """Checks after every epoch: these trainings take less time than a check."""
     monkeypatch.setattr(health, "BUDGET", float("inf"))
-
-
-def tiny(name, **overrides):
-    model = zoo.get(name, **{"seed": 0, **zoo.info(name).tiny, **overrides})
-    model.jit_compile = False
-    return model
 
 
 def advice(history):
@@ -45,8 +39,7 @@ def test_a_diverged_training_stops_at_its_step(name, network, tmp_path):
     """The learning rate of one network becomes absurd at the fourth step."""
     model = tiny(name)
     model.settle(training_data(model.modality))
-    optimizers = getattr(model.optimizer, "optimizers", [model.optimizer])
-    optimizer = next((o for o in optimizers if o.name == network), optimizers[0])
+    optimizer = model.optimizer_of(network)
 
     class Spoil(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
@@ -78,10 +71,15 @@ def test_advice_is_said_kept_and_drawn_once(tmp_path, capsys):
     assert len(said) == 1
     assert capsys.readouterr().out.count("sure of every image") == 1
     with open(tmp_path / "run" / "history.csv", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if "sure of every image" in row["advice"]]
-    assert [int(row["epoch"]) for row in rows] == [
-        epoch for epoch, sentences in history.advice.items() if said[0] in sentences
-    ]
+        rows = [*csv.DictReader(file)]
+    kept = [int(row["epoch"]) for row in rows if "sure of every image" in row["advice"]]
+    assert kept == [epoch for epoch, found in history.advice.items() if said[0] in found]
+    columns = {key: [float(row[key]) for row in rows] for key in ("epoch", *history.history)}
+    sentences = {int(row["epoch"]): row["advice"] for row in rows if row["advice"]}
+    for drawn, same in ((sentences, True), ({}, False)):
+        pictures.save_loss_curve(tmp_path / "curve.png", columns, drawn)
+        curve = (tmp_path / "curve.png").read_bytes()
+        assert (curve == (tmp_path / "run" / "loss.png").read_bytes()) == same
     # A continued run has said it already.
     again = tiny("gan", learning_rate=2e-3)
     more = {**LONG, "epochs": 7, "run_dir": tmp_path / "run"}

@@ -12,8 +12,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from contract_data import images, training_data
-from test_training import QUIET, rows_of, tiny
+from contract_data import images, tiny, training_data
+from test_training import QUIET, rows_of
 
 from keras_genai import cli, zoo
 

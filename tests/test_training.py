@@ -10,19 +10,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from contract_data import images, text
+from contract_data import images, text, tiny
 from PIL import Image
 
 from keras_genai import pictures, zoo
 from keras_genai.models.gans.dcgan import DCGAN
 
 QUIET = {"batch_size": 8, "verbose": 0}
-
-
-def tiny(name="dcgan", **overrides):
-    model = zoo.get(name, **{"seed": 0, **zoo.info(name).tiny, **overrides})
-    model.jit_compile = False
-    return model
 
 
 def rows_of(folder):

@@ -43,10 +43,7 @@ class Health(keras.callbacks.Callback):
     def examples(self) -> np.ndarray:
         """The first 256 training images, uint8 `(N, H, W, C)`."""
         if self._examples is None:
-            if self.source.exact:
-                self._examples = self.source.arrays(256)["image"]
-            else:
-                self._examples = np.asarray(next(iter(self.source.dataset))["image"])[:256]
+            self._examples = self.source.arrays(256)["image"]
         return self._examples
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -58,11 +55,13 @@ class Health(keras.callbacks.Callback):
         bad = [key for key, value in (logs or {}).items() if not math.isfinite(value)]
         if not name and not bad:
             return
-        what = f"The weights of `{name}` are NaN or beyond 1e19" if name else f"{bad[0]} is NaN"
+        weights = f"The weights of `{name}` are NaN or beyond 1e19"
+        what = weights if name else f"{bad[0]} is not finite"
+        rate = float(self.model.optimizer_of(name).learning_rate)
         losses = ", ".join(f"{key}={value:.4g}" for key, value in (logs or {}).items())
         raise FloatingPointError(
             f"{what} after step {self.model.progress.step}, and training stopped. Try a "
-            f"smaller learning_rate (it is {_learning_rate(self.model, name):.3g}) or a gradient "
+            f"smaller learning_rate (it is {rate:.3g}) or a gradient "
             "clip, and look for odd values in the data; a checkpoint in the run folder is from "
             f"before this step. Received: {losses}"
         )
@@ -88,12 +87,6 @@ class Health(keras.callbacks.Callback):
             self.earlier += sentence
             self.advice.setdefault(epoch, []).append(sentence)
             warn(sentence)
-
-
-def _learning_rate(model: Any, network: str) -> float:
-    optimizers = getattr(model.optimizer, "optimizers", [model.optimizer])
-    by_name = {optimizer.name: optimizer for optimizer in optimizers}
-    return float(by_name.get(network, optimizers[0]).learning_rate)
 
 
 # Checks -----------------------------------------------------------------------------------------

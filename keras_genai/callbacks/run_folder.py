@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from keras_genai import __version__, distribution, pictures
-from keras_genai._files import write_text
+from keras_genai._files import explained, write_text
 from keras_genai._log import say
 from keras_genai.zoo import loading
 
@@ -81,18 +81,20 @@ class RunFolder(keras.callbacks.Callback):
         self.last_checkpoint = time.monotonic()
 
     def _write_history(self) -> None:
-        names = dict.fromkeys(name for row in self.rows for name in row)
         text = io.StringIO()
-        table = csv.DictWriter(text, [*names], lineterminator="\n")
+        table = csv.DictWriter(text, self._columns(), lineterminator="\n")
         table.writeheader()
         table.writerows(self.rows)
         write_text(self.path / "history.csv", text.getvalue())
 
+    def _columns(self) -> list[str]:
+        """All names that any epoch has, in the order of their first."""
+        return [*dict.fromkeys(name for row in self.rows for name in row)]
+
     def _draw_curve(self) -> None:
         if not self.rows:
             return
-        columns_of_rows = dict.fromkeys(name for row in self.rows for name in row)
-        names = [name for name in columns_of_rows if name not in ("step", "seconds", "advice")]
+        names = [name for name in self._columns() if name not in ("step", "seconds", "advice")]
         columns = {name: [float(row.get(name, "nan")) for row in self.rows] for name in names}
         advice = {int(row["epoch"]): row["advice"] for row in self.rows if "advice" in row}
         pictures.save_loss_curve(self.path / "loss.png", columns, advice)
@@ -190,8 +192,8 @@ def _check_writable(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path).close()
     except OSError as error:
-        what = f"{error.strerror}: the run folder cannot be written; choose another run_dir"
-        raise OSError(error.errno, f"{what}. Received", str(path)) from error
+        what = "the run folder cannot be written; choose another run_dir"
+        raise explained(error, what, path) from error
 
 
 def _new_folder(name: str) -> Path:

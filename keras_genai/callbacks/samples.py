@@ -99,7 +99,4 @@ def writer(model: Any, folder: str | Path, source: Any) -> keras.callbacks.Callb
     """The sample writer for the model's modality."""
     if model.modality == "text":
         return TextSamples(folder)
-    if not source.exact:
-        batch = next(iter(source.dataset))
-        return ImageSamples(folder, np.asarray(batch["image"])[:10])
     return ImageSamples(folder, source.arrays(10)["image"])

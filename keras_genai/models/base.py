@@ -120,9 +120,9 @@ class GenerativeModel(keras.Model):
 
     def __init__(self, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        drawn = secrets.randbelow(2**31) if seed is None else seed
-        # Workers that each draw a seed go by the chief's.
-        self.seed = distribution.of_chief(self.distribute_strategy, drawn) if seed is None else seed
+        if seed is None:  # workers that each draw one go by the chief's
+            seed = distribution.of_chief(self.distribute_strategy, secrets.randbelow(2**31))
+        self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(self.seed)
         self.losses_by_name = {name: EpochMean(name=name) for name in (*self.loss_names, "loss")}
         self.progress = training.Progress()
@@ -233,15 +233,19 @@ class GenerativeModel(keras.Model):
             return {name: mean[None] for name, mean in means.items()}
         return means
 
+    def optimizer_of(self, network: str) -> keras.optimizers.Optimizer:
+        """The optimizer of the network of this name, or the one that there is for all."""
+        optimizers = getattr(self.optimizer, "optimizers", [self.optimizer])
+        by_name = {optimizer.name: optimizer for optimizer in optimizers}
+        return by_name.get(network, optimizers[0])
+
     def minimize(self, tape: tf.GradientTape, loss: tf.Tensor, *networks: keras.Model) -> None:
         """Moves the trainable variables of `networks`, and no others, down the gradient.
 
         Averages of the networks (`averaged`) follow.
         """
-        optimizers = getattr(self.optimizer, "optimizers", [self.optimizer])
-        by_name = {optimizer.name: optimizer for optimizer in optimizers}
         variables = [variable for net in networks for variable in net.trainable_variables]
-        optimizer = by_name.get(networks[0].name, optimizers[0])
+        optimizer = self.optimizer_of(networks[0].name)
         gradients = tape.gradient(loss, variables)
         if self.distribute_strategy.num_replicas_in_sync > 1:
             gradients = distribution.share_of_gradients(gradients, optimizer)
