@@ -1,6 +1,8 @@
-"""Layers that at least three models share."""
+"""Layers that models share: those of Keras, faster or right where Keras is not."""
 
+from keras_genai.layers.convolution import Conv2D, Conv2DTranspose
 from keras_genai.layers.normalization import BatchNormalization
+from keras_genai.layers.recurrent import GRU
 from keras_genai.layers.regularization import Dropout
 
-__all__ = ["BatchNormalization", "Dropout"]
+__all__ = ["GRU", "BatchNormalization", "Conv2D", "Conv2DTranspose", "Dropout"]

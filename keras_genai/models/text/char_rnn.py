@@ -21,13 +21,13 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from keras_genai.layers import Dropout
+from keras_genai.layers import GRU, Dropout
 from keras_genai.models.base import jit_compile_default, network
 from keras_genai.models.text_model import TextModel
 from keras_genai.optimizers import Adam
 from keras_genai.zoo.registry import register
 
-CELLS = {"lstm": layers.LSTM, "gru": layers.GRU, "simple_rnn": layers.SimpleRNN}
+CELLS = {"lstm": layers.LSTM, "gru": GRU, "simple_rnn": layers.SimpleRNN}
 
 
 @network

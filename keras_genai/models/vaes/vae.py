@@ -21,6 +21,7 @@ import tensorflow as tf
 from keras import layers
 
 from keras_genai.data.images import to_model, to_uint8
+from keras_genai.layers import Conv2D, Conv2DTranspose
 from keras_genai.models.base import jit_compile_default, network
 from keras_genai.models.image_model import ImageModel
 from keras_genai.optimizers import Adam
@@ -32,7 +33,7 @@ def encoder(image_shape, latent_dim, base_filters):
     """Images (B, H, W, C) in [-1, 1] to mu and log_var, each (B, Z)."""
     x = image = keras.Input(image_shape)
     for filters in (base_filters, 2 * base_filters):
-        x = layers.Conv2D(filters, 4, strides=2, padding="same", activation="relu")(x)
+        x = Conv2D(filters, 4, strides=2, padding="same", activation="relu")(x)
     x = layers.Dense(8 * base_filters, activation="relu")(layers.Flatten()(x))
     mu = layers.Dense(latent_dim)(x)
     log_var = layers.Dense(latent_dim)(x)
@@ -49,8 +50,8 @@ def decoder(image_shape, latent_dim, base_filters):
     x = layers.Dense(8 * base_filters, activation="relu")(z)
     x = layers.Dense(start[0] * start[1] * start[2], activation="relu")(x)
     x = layers.Reshape(start)(x)
-    x = layers.Conv2DTranspose(base_filters, **upsample, activation="relu")(x)
-    return keras.Model(z, layers.Conv2DTranspose(channels, **upsample)(x))
+    x = Conv2DTranspose(base_filters, **upsample, activation="relu")(x)
+    return keras.Model(z, Conv2DTranspose(channels, **upsample)(x))
 
 
 def bernoulli_nll(x, logits):
