@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from contract_data import images, text, tiny
+from contract_data import images, text, tiny, training_data
 from PIL import Image
 
 from keras_genai import pictures, zoo
@@ -205,13 +205,6 @@ def test_odd_arguments_are_refused_or_understood(tmp_path):
         tiny().fit(images(), validation_data=(images(), None, None), epochs=1, run_dir=False)
     with pytest.raises(ValueError, match=r"with arrays only.*Received: y="):
         tiny().fit("digits", np.zeros(3, int), epochs=1, run_dir=False)
-    keras.mixed_precision.set_dtype_policy("mixed_float16")
-    try:
-        half = tiny()
-        with pytest.raises(ValueError, match=r"float16.*Received: LossScaleOptimizer"):
-            half.fit(images(), epochs=1, run_dir=False)
-    finally:
-        keras.mixed_precision.set_dtype_policy("float32")
     with pytest.raises(ValueError, match=r"must be compiled.*Received: "):
         DCGAN().fit(images(), epochs=1, run_dir=False)
 
@@ -282,3 +275,38 @@ def test_grid_puts_images_row_by_row():
     assert sheet[1:3, 1:4].min() == sheet[1:3, 1:4].max() == 10
     assert sheet[1, 5] == 20 and sheet[4, 1] == 30
     assert sheet[4, 5] == 128 and sheet[0, 0] == 128
+
+
+@pytest.mark.parametrize("name", zoo.list())
+def test_float16_skips_steps_that_overflow_and_halves_the_scale(name, tmp_path, capsys):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = tiny(name)
+        model.settle(training_data(model.modality))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert {layer.compute_dtype for layer in model.layers[0].layers} >= {"float16", "float32"}
+    scaler, options = model.optimizer, {"epochs": 1, "run_dir": False, **QUIET}
+    options["steps_per_epoch"] = 4
+    before = [variable.numpy() for variable in model.trainable_variables]
+    scaler.dynamic_scale.assign(2.0**120)
+    model.fit(training_data(model.modality), **options)
+    updates = 4 * len(getattr(scaler.inner_optimizer, "optimizers", [0]))
+    assert float(scaler.dynamic_scale) == 2.0 ** (120 - updates)
+    for variable, value in zip(model.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+    assert f"{updates} updates overflowed float16 and were skipped" in capsys.readouterr().out
+
+    scaler.dynamic_scale.assign(1024.0)
+    scaler.step_counter.assign(scaler.dynamic_growth_steps - 2)
+    history = model.fit(training_data(model.modality), **options).history
+    assert float(scaler.dynamic_scale) == 2048.0
+    assert np.isfinite(history["loss"]).all()
+    assert any(
+        (variable.numpy() != value).any()
+        for variable, value in zip(model.trainable_variables, before, strict=True)
+    )
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert np.array_equal(loaded.preview(), model.preview())
+    assert float(loaded.optimizer.dynamic_scale) == 2048.0

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_genai._log import warn
+from keras_genai._log import say, warn
 from keras_genai.data.base import DataError
 
 # The largest share of the training's time that costly checks may take, after the first.
@@ -49,6 +49,7 @@ class Health(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         self.started = time.monotonic()
         self.model.first_broken.assign(0)
+        self.model.skipped_steps.assign(0)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         name = self.model.broken_network
@@ -68,6 +69,10 @@ class Health(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.logs.append({key: float(value) for key, value in (logs or {}).items()})
+        if skipped := int(self.model.skipped_steps.numpy()):
+            scale = float(self.model.optimizer.dynamic_scale)
+            say(f"{skipped} updates overflowed float16 and were skipped; loss scale {scale:g}")
+            self.model.skipped_steps.assign(0)
         if self.model.progress.step < FIRST_STEP:
             return
         for check in CHECKS:

@@ -78,6 +78,17 @@ def _own_randomness(seed: int) -> Iterator[None]:
         random.setstate(state)
 
 
+@contextlib.contextmanager
+def _policy(model: keras.Model) -> Iterator[None]:
+    """Layers made inside compute in the model's precision, also where it is loaded."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(model.dtype_policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def fold(seed: Any, purpose: str) -> tf.Tensor:
     """Keeps the noise of other purposes apart from that of training, which has the plain key."""
     number = ("training", "validation", "samples", "draw").index(purpose)
@@ -163,7 +174,7 @@ class GenerativeModel(keras.Model):
                 f"{self._title} is not built yet: call fit(), or pass data= or {missing[0]}= to "
                 f"zoo.get. Received: {missing[0]}=None"
             )
-        with self.distribute_strategy.scope(), _own_randomness(self.seed):
+        with self.distribute_strategy.scope(), _own_randomness(self.seed), _policy(self):
             self.build_networks()
             if self.compiled:
                 self.optimizer.build(self.trainable_variables)
@@ -174,6 +185,7 @@ class GenerativeModel(keras.Model):
                 trainable=False,
                 aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             )
+            self.skipped_steps = tf.Variable(0, dtype="int64", trainable=False)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, each kept as an attribute of the same name.
@@ -235,7 +247,8 @@ class GenerativeModel(keras.Model):
 
     def optimizer_of(self, network: str) -> keras.optimizers.Optimizer:
         """The optimizer of the network of this name, or the one that there is for all."""
-        optimizers = getattr(self.optimizer, "optimizers", [self.optimizer])
+        whole = getattr(self.optimizer, "inner_optimizer", self.optimizer)  # of a loss scaler
+        optimizers = getattr(whole, "optimizers", [whole])
         by_name = {optimizer.name: optimizer for optimizer in optimizers}
         return by_name.get(network, optimizers[0])
 
@@ -246,16 +259,45 @@ class GenerativeModel(keras.Model):
         """
         variables = [variable for net in networks for variable in net.trainable_variables]
         optimizer = self.optimizer_of(networks[0].name)
-        gradients = tape.gradient(loss, variables)
-        if self.distribute_strategy.num_replicas_in_sync > 1:
-            gradients = distribution.share_of_gradients(gradients, optimizer)
-        optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            self._apply_scaled(tape, loss, variables, optimizer)
+        else:
+            gradients = tape.gradient(loss, variables)
+            if self.distribute_strategy.num_replicas_in_sync > 1:
+                gradients = distribution.share_of_gradients(gradients, optimizer)
+            optimizer.apply_gradients(zip(gradients, variables, strict=True))
         for net in networks:
             self._watch(net)
             average = getattr(self, f"ema_{net.name}", net)
             if average is not net:
                 self.updates_averaged.assign_add(1.0)
                 _follow(average, net, self.ema_decay, self.updates_averaged.value)
+
+    def _apply_scaled(
+        self, tape: tf.GradientTape, loss: Any, variables: Any, optimizer: Any
+    ) -> None:
+        """An update in float16: the loss is scaled, and a step that overflows is left out.
+
+        Micikevicius et al., 2017, https://arxiv.org/abs/1710.03740, section 3.2. Keras's own
+        `LossScaleOptimizer.apply` wants the gradients of all networks at once.
+        """
+        scaler = self.optimizer
+        scale, good_steps = scaler.dynamic_scale, scaler.step_counter
+        gradients = tape.gradient(loss, variables, output_gradients=tf.cast(scale, loss.dtype))
+
+        def update() -> None:
+            unscaled = [gradient / scale for gradient in gradients]
+            optimizer.apply_gradients(zip(unscaled, variables, strict=True))
+            grow = good_steps + 1 >= scaler.dynamic_growth_steps
+            scale.assign(tf.where(grow, 2.0 * scale, scale))
+            good_steps.assign((good_steps + 1) * tf.cast(~grow, good_steps.dtype))
+
+        def skip() -> None:
+            scale.assign(0.5 * scale)
+            good_steps.assign(0)
+            self.skipped_steps.assign_add(1)
+
+        tf.cond(scaler.check_finite(gradients), update, skip)
 
     def _watch(self, network: keras.Model) -> None:
         """Notes the first network that broke; the health callback looks.

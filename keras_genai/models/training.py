@@ -412,11 +412,12 @@ def _check_budget(minutes: float | None, **counts: Any) -> None:
 
 
 def _check_optimizer(model: Any) -> None:
-    if isinstance(getattr(model, "optimizer", None), keras.optimizers.LossScaleOptimizer):
+    scaled = isinstance(getattr(model, "optimizer", None), keras.optimizers.LossScaleOptimizer)
+    if scaled and model.distribute_strategy.num_replicas_in_sync > 1:
         raise ValueError(
-            "Training in float16, which needs its loss scaled, is not supported: build the model "
-            "under keras.mixed_precision.set_dtype_policy('float32'). "
-            f"Received: {type(model.optimizer).__name__}"
+            "Training in float16 on several devices is not supported: build the model under "
+            "keras.mixed_precision.set_dtype_policy('mixed_bfloat16') or 'float32'. "
+            f"Received: {model.dtype_policy.name}"
         )
     if not model.compiled:
         raise ValueError(

@@ -61,7 +61,14 @@ def generator(image_shape, latent_dim, base_filters):
     for i in reversed(range(1, len(larger))):
         x = _double(x, larger[i], base_filters << (i - 1), **options)
         x = layers.ReLU()(BatchNormalization(momentum=0.9)(x))
-    x = _double(x, larger[0], image_shape[2], kernel_initializer=_normal(), activation="tanh")
+    x = _double(
+        x,
+        larger[0],
+        image_shape[2],
+        kernel_initializer=_normal(),
+        activation="tanh",
+        dtype="float32",
+    )
     return keras.Model(z, x)
 
 
@@ -72,7 +79,7 @@ def _double(x, size, filters, **options):
     # Kernels that are a multiple of the stride leave no chequered pattern.
     x = Conv2DTranspose(filters, 4, strides=2, padding="same", **options)(x)
     surplus = [(0, have - want) for have, want in zip(x.shape[1:3], size, strict=True)]
-    return layers.Cropping2D(surplus)(x) if any(map(any, surplus)) else x
+    return layers.Cropping2D(surplus, dtype=x.dtype)(x) if any(map(any, surplus)) else x
 
 
 @network
@@ -87,7 +94,9 @@ def discriminator(image_shape, base_filters):
             base_filters << i, **downsample, use_bias=False, kernel_initializer=_normal()
         )(x)
         x = layers.LeakyReLU(0.2)(BatchNormalization(momentum=0.9)(x))
-    return keras.Model(image, layers.Dense(1, kernel_initializer=_normal())(layers.Flatten()(x)))
+    return keras.Model(
+        image, layers.Dense(1, kernel_initializer=_normal(), dtype="float32")(layers.Flatten()(x))
+    )
 
 
 def _normal():

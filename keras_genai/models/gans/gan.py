@@ -36,8 +36,8 @@ def generator(image_shape, latent_dim, hidden_units):
     z = x = keras.Input((latent_dim,))
     for units in (hidden_units // 4, hidden_units // 2, hidden_units):
         x = layers.LeakyReLU(0.2)(layers.Dense(units)(x))
-    x = layers.Dense(height * width * channels, activation="tanh")(x)
-    return keras.Model(z, layers.Reshape(image_shape)(x))
+    x = layers.Dense(height * width * channels, activation="tanh", dtype="float32")(x)
+    return keras.Model(z, layers.Reshape(image_shape, dtype="float32")(x))
 
 
 @network
@@ -49,7 +49,7 @@ def discriminator(image_shape, hidden_units):
         x = layers.LeakyReLU(0.2)(layers.Dense(units)(x))
         # Without dropout D learns the training images by heart within minutes.
         x = Dropout(0.3)(x)
-    return keras.Model(image, layers.Dense(1)(x))
+    return keras.Model(image, layers.Dense(1, dtype="float32")(x))
 
 
 def discriminator_loss(real_logits, fake_logits):

@@ -38,7 +38,7 @@ def language_model(vocabulary_size, cell, num_layers, units, dropout):
     for _ in range(num_layers):
         x = CELLS[cell](units, return_sequences=True)(x)  # B T units
         x = Dropout(dropout)(x)
-    return keras.Model(ids, layers.Dense(vocabulary_size)(x))
+    return keras.Model(ids, layers.Dense(vocabulary_size, dtype="float32")(x))
 
 
 def next_character_nll(targets, logits):

@@ -35,8 +35,8 @@ def encoder(image_shape, latent_dim, base_filters):
     for filters in (base_filters, 2 * base_filters):
         x = Conv2D(filters, 4, strides=2, padding="same", activation="relu")(x)
     x = layers.Dense(8 * base_filters, activation="relu")(layers.Flatten()(x))
-    mu = layers.Dense(latent_dim)(x)
-    log_var = layers.Dense(latent_dim)(x)
+    mu = layers.Dense(latent_dim, dtype="float32")(x)
+    log_var = layers.Dense(latent_dim, dtype="float32")(x)
     return keras.Model(image, [mu, log_var])
 
 
@@ -51,7 +51,7 @@ def decoder(image_shape, latent_dim, base_filters):
     x = layers.Dense(start[0] * start[1] * start[2], activation="relu")(x)
     x = layers.Reshape(start)(x)
     x = Conv2DTranspose(base_filters, **upsample, activation="relu")(x)
-    return keras.Model(z, Conv2DTranspose(channels, **upsample)(x))
+    return keras.Model(z, Conv2DTranspose(channels, **upsample, dtype="float32")(x))
 
 
 def bernoulli_nll(x, logits):
