@@ -227,11 +227,11 @@ def test_generate_writes_a_grid(gan_run, tmp_path, capsys):
 
 
 def test_generate_writes_the_same_array_for_the_same_seed(gan_run, tmp_path):
-    paths = [tmp_path / "a.npy", tmp_path / "b.npy"]
+    paths = [tmp_path / "a.npz", tmp_path / "b.npz"]
     for path in paths:
         words = ["generate", str(gan_run[1]), "-n", "3", "--seed", "5", "-o", str(path)]
         assert cli.main(words) == 0
-    first, second = map(np.load, paths)
+    first, second = (np.load(path)["images"] for path in paths)
     assert first.shape == (3, 28, 28, 1) and first.dtype == np.uint8
     np.testing.assert_array_equal(first, second)
 

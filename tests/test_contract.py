@@ -13,7 +13,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from contract_data import tiny, training_data
+from contract_data import measured_run, tiny, training_data
 
 from keras_genai import zoo
 
@@ -121,6 +121,21 @@ def test_save_and_load_keep_everything(name, tmp_path):
     assert loaded.progress == model.progress
     with pytest.raises(ValueError, match=r"overwrite=False.*Received: "):
         model.save(tmp_path / "model.keras", overwrite=False)
+
+
+def test_publish_and_load_keep_what_it_makes(name, tmp_path):
+    model, _ = trained(name)
+    run = measured_run(tmp_path / "run", model, data_of(name))
+    of_data = {"data": data_of(name), "licence": "none", "credit": "nobody"}
+    entry = zoo.publish([run], "tag", catalogue=tmp_path / "zoo", **of_data)
+    loaded = zoo.load(entry)
+    assert loaded.compiled and loaded.arguments["seed"] == model.seed
+    assert np.array_equal(loaded.preview(seed=1), model.preview(seed=1))
+    for network, published in zip(model.layers, loaded.layers, strict=True):
+        if network.name not in model.training_only:
+            shapes = [[v.shape for v in net.weights] for net in (network, published)]
+            assert shapes[0] == shapes[1]
+    assert np.load(entry / "model.weights.npz", allow_pickle=False).files
 
 
 @pytest.mark.parametrize(("jit_compile", "steps_per_execution"), [(False, 1), (True, 2)])
