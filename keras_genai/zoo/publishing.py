@@ -69,6 +69,7 @@ def publish(
     recipe = registry.info(config["recipe"])
     with _staged(target) as staging:
         stored = weights.write(staging / weights.NAME, model)
+        _check_size(staging)
         entry = {
             "name": name,
             "recipe": recipe.name,
@@ -122,7 +123,7 @@ def _show(model: Any, path: Path, name: str) -> dict[str, Any]:
         write_text(path, cards.BETWEEN_TEXTS.join(preview) + "\n")
     else:
         pictures.save_image(path, pictures.grid(preview), about=generated_by(name, seed=0))
-    return published.golden(model)
+    return published.golden(preview)
 
 
 def _target(catalogue: Path | None, name: str, overwrite: bool) -> Path:
