@@ -12,7 +12,7 @@ from keras_genai.zoo import registry
 
 BETWEEN_TEXTS = "\n\n----\n\n"
 # Metrics that say how much of the training set comes back.
-MEMORISATION = ("memoris", "duplicate", "nearest", "longest_copy")
+MEMORISATION = ("closer_to_train", "copies", "longest_copy")
 
 
 def card(entry: Mapping[str, Any], folder: Path) -> str:
@@ -162,7 +162,7 @@ def _command(entry: Mapping[str, Any]) -> str:
 
 def is_memorisation(row: Mapping[str, Any]) -> bool:
     """Whether a metric is about copies of the training data."""
-    return row["name"].lower().startswith(MEMORISATION)
+    return row["name"] in MEMORISATION
 
 
 def _numbers(entry: Mapping[str, Any]) -> str:
@@ -182,7 +182,14 @@ def _numbers(entry: Mapping[str, Any]) -> str:
         if entry["weights"]["dtype"] == "float16"
         else ""
     )
-    return f"{trainings}. Always of the last checkpoint.{rounded}\n\n{_metrics(rows)}"
+    distances = (
+        " FD and KD are the Fréchet and the kernel distance on the features named, 0 for equal "
+        "sets: to be compared with the same on the same features and as many samples, not with FID "
+        "or KID."
+        if any(row["name"].startswith(("FD-", "KD-")) for row in rows)
+        else ""
+    )
+    return f"{trainings}. Always of the last checkpoint.{rounded}{distances}\n\n{_metrics(rows)}"
 
 
 def _metrics(rows: list[Mapping[str, Any]]) -> str:

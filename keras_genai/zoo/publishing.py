@@ -1,6 +1,7 @@
 """From a measured run to a published entry, and from an entry to a run that reproduces it."""
 
 import contextlib
+import inspect
 import json
 import math
 import os
@@ -235,10 +236,11 @@ def _measurement(folder: Path) -> dict[str, Any]:
         )
     measurement = json.loads(path.read_text("utf-8"))
     for row in measurement["metrics"]:
-        if row.get("split") == "validation":
+        if row["split"] != "test":
             raise ValueError(
-                "Published numbers are not from the validation part, by which models are chosen: "
-                f"measure on the test part. Received: {row['name']} in {str(path)!r}"
+                "Published numbers are from the test part: by the validation part models are "
+                "chosen. A folder of your own has one if it has subfolders train and test. "
+                f"Received: {row['name']} with split={row['split']!r} in {str(path)!r}"
             )
     return measurement
 
@@ -353,10 +355,17 @@ def reproduce(
 
 
 def measured(model: Any, data: Any, how: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a measurement on `data`, written into the model's run folder as well."""
+    """The rows of a measurement on `data`, written into the model's run folder as well.
+
+    Args:
+        model: After `fit`.
+        data: As in `measure`.
+        how: The published measurement; what is named like an argument of `measure` is that again.
+    """
     from keras_genai.measuring import measure
 
-    table = measure(model, data, seed=how["seed"])
+    again = {key: how[key] for key in inspect.signature(measure).parameters if key in how}
+    table = measure(model, **{**again, "data": data})
     write_text(Path(model.run_dir) / METRICS, table.to_json())
     return json.loads(table.to_json())["metrics"]
 
