@@ -13,9 +13,9 @@ class Licence(NamedTuple):
 
 
 _FONTS = Licence(
-    "Bitstream Vera and DejaVu, SIL OFL 1.1 (STIX), BaKoMa (Computer Modern): of the fonts",
-    "The images are drawn by this package with fonts of Matplotlib: DejaVu (Bitstream and the "
-    "DejaVu authors), STIX (STI Pub Companies), Computer Modern (Basil K. Malyshev)",
+    "those of the fonts: Bitstream Vera (DejaVu), STIX Font License, BaKoMa Fonts Licence",
+    "drawn by this package with fonts of Matplotlib: DejaVu (Bitstream, the DejaVu authors), STIX "
+    "(the STI Pub Companies), Computer Modern (Basil K. Malyshev)",
 )
 _PYTHON = Licence("PSF License 2", "Python Software Foundation")
 
@@ -27,7 +27,7 @@ LICENCES = {
     ),
     "glyphs": _FONTS,
     "digits": _FONTS,
-    "shapes": Licence("Apache 2.0", "Drawn by this package"),
+    "shapes": Licence("Apache 2.0", "drawn by this package"),
     "pydocs": _PYTHON,
     "stdlib": _PYTHON,
 }

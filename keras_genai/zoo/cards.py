@@ -71,7 +71,8 @@ def value_of(row: Mapping[str, Any]) -> str:
     """A metric's value, with its spread over training seeds if there were several."""
     if row["standard_deviation"] is None:
         return number(row["value"])
-    return f"{number(row['value'])} ± {row['standard_deviation']:.2g}"
+    # Once more through float: 370, not 3.7e+02.
+    return f"{number(row['value'])} ± {float(format(row['standard_deviation'], '.2g')):g}"
 
 
 def _samples(entry: Mapping[str, Any], folder: Path) -> str:
@@ -146,8 +147,8 @@ def _command(entry: Mapping[str, Any]) -> str:
     recipe = registry.info(entry["recipe"])
     words = ["keras-genai", "train", entry["recipe"], "--data", entry["data"]["name"]]
     epochs, rest = divmod(entry["steps"], entry["steps_per_epoch"])
-    minutes = max(1, round(entry["wall_seconds"] / 60))
-    words += ["--minutes", str(minutes)] if rest else ["--epochs", str(epochs)]
+    minutes = f"{round(entry['wall_seconds'] / 60, 1):g}"
+    words += ["--minutes", minutes] if rest else ["--epochs", str(epochs)]
     if entry["batch_size"] != recipe.batch_size:
         words += ["--batch_size", str(entry["batch_size"])]
     if entry["validation_split"]:

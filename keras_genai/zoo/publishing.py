@@ -1,7 +1,6 @@
 """From a measured run to a published entry, and from an entry to a run that reproduces it."""
 
 import contextlib
-import inspect
 import json
 import math
 import os
@@ -360,12 +359,12 @@ def measured(model: Any, data: Any, how: Mapping[str, Any]) -> list[dict[str, An
     Args:
         model: After `fit`.
         data: As in `measure`.
-        how: The published measurement; what is named like an argument of `measure` is that again.
+        how: The published measurement: its seed, and sample count and features if it has them.
     """
     from keras_genai.measuring import measure
 
-    again = {key: how[key] for key in inspect.signature(measure).parameters if key in how}
-    table = measure(model, **{**again, "data": data})
+    options = {key: how[key] for key in ("num_samples", "seed", "features") if key in how}
+    table = measure(model, data, **options)
     write_text(Path(model.run_dir) / METRICS, table.to_json())
     return json.loads(table.to_json())["metrics"]
 
