@@ -20,6 +20,7 @@ from keras_genai.data.licences import licence_of
 from keras_genai.zoo import cards, generated, loading, published, registry, weights
 
 METRICS = "metrics.json"
+References = Sequence[tuple[str, float, str]]  # name, value, source
 # What a metric is; value, errors and references may differ between runs of one entry.
 METRIC_KEYS = ("name", "features", "resize", "split", "samples")
 
@@ -33,7 +34,7 @@ def publish(
     licence: str | None = None,
     credit: str | None = None,
     limits: str = "",
-    references: Sequence[tuple[str, float, str]] = (),
+    references: References = (),
     overwrite: bool = False,
 ) -> Path:
     """Makes an entry of the catalogue from measured runs.
@@ -60,54 +61,74 @@ def publish(
     folders = [Path(run) for run in runs]
     configs = [_config(folder) for folder in folders]
     _check_one_experiment(folders, configs)
-    config = configs[0]
-    name = f"{config['recipe']}.{tag}"
+    name = f"{configs[0]['recipe']}.{tag}"
     target = _target(catalogue, name, overwrite)
     model = loading.load(folders[0])
-    parts, counts = _same_data(model, config, config["data"] if data is None else data)
-    measurements = [_measurement(folder) for folder in folders]
-    recipe = registry.info(config["recipe"])
+    facts = {
+        "name": name,
+        "tag": tag,
+        **_run_facts(model, configs[0]),
+        **_data_facts(model, configs[0], data, licence, credit),
+        **_metric_facts(folders, configs, references),
+        "limits": limits,
+    }
     with _staged(target) as staging:
         stored = weights.write(staging / weights.NAME, model)
         _check_size(staging)
-        entry = {
-            "name": name,
-            "recipe": recipe.name,
-            "tag": tag,
-            "modality": recipe.modality,
-            "task": recipe.task,
-            "arguments": {**config["arguments"], **config["settled"], "seed": config["seed"]},
-            "data": {"name": parts.name, "fingerprint": config["data_fingerprint"], **counts},
-            "validation_split": config.get("validation_split"),
-            "shuffle": config["shuffle"],
-            "seed": config["seed"],
-            "batch_size": config["batch_size"],
-            "steps": model.progress.step,
-            "steps_per_epoch": config["steps_per_epoch"],
-            "wall_seconds": round(model.progress.milliseconds / 1000, 1),
-            "hardware": config.get("hardware"),  # runs of early versions do not say
-            "versions": config["versions"],
-            "commit": config.get("commit"),
-            "parameters": sum(math.prod(v.shape) for v in weights.variables(model).values()),
-            "weights": stored,
-            "left_out": [*model.training_only],
-            "samples": "samples.txt" if recipe.modality == "text" else "samples.png",
-            "measured": {k: v for k, v in measurements[0].items() if k != "metrics"},
-            "metrics": _over_seeds(folders, configs, measurements, references),
-            "golden": None,
-            "limits": limits,
-            **licence_of(parts.name, licence, credit)._asdict(),
-            "paper": recipe.paper,
-        }
+        entry = {**facts, "weights": stored, "golden": None}
         _write(staging / published.ENTRY, entry)
         entry["golden"] = _show(published.load(staging), staging / entry["samples"], name)
         _write(staging / published.ENTRY, entry)
         shutil.copy(folders[0] / "history.csv", staging / "history.csv")
         write_text(staging / "README.md", cards.card(entry, staging))
         _check_size(staging)
-    if target.parent.resolve() == published.CATALOGUE:
+    if target.parent.resolve() == published.CATALOGUE.resolve():
         generated.write()
     return target
+
+
+def _run_facts(model: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    recipe = registry.info(config["recipe"])
+    return {
+        "recipe": recipe.name,
+        "modality": recipe.modality,
+        "task": recipe.task,
+        "paper": recipe.paper,
+        "arguments": {**config["arguments"], **config["settled"], "seed": config["seed"]},
+        "seed": config["seed"],
+        "batch_size": config["batch_size"],
+        "shuffle": config["shuffle"],
+        "steps": model.progress.step,
+        "steps_per_epoch": config["steps_per_epoch"],
+        "wall_seconds": round(model.progress.milliseconds / 1000, 1),
+        "hardware": config.get("hardware"),  # runs of early versions do not say
+        "versions": config["versions"],
+        "commit": config.get("commit"),
+        "parameters": sum(math.prod(v.shape) for v in weights.variables(model).values()),
+        "left_out": [*model.training_only],
+        "samples": "samples.txt" if recipe.modality == "text" else "samples.png",
+    }
+
+
+def _data_facts(
+    model: Any, config: Mapping[str, Any], data: Any, licence: str | None, credit: str | None
+) -> dict[str, Any]:
+    parts, counts = _same_data(model, config, config["data"] if data is None else data)
+    return {
+        "data": {"name": parts.name, "fingerprint": config["data_fingerprint"], **counts},
+        "validation_split": config.get("validation_split"),
+        **licence_of(parts.name, licence, credit)._asdict(),
+    }
+
+
+def _metric_facts(
+    folders: Sequence[Path], configs: Sequence[Mapping[str, Any]], references: References
+) -> dict[str, Any]:
+    measurements = [_measurement(folder) for folder in folders]
+    return {
+        "measured": {key: v for key, v in measurements[0].items() if key != "metrics"},
+        "metrics": _over_seeds(folders, configs, measurements, references),
+    }
 
 
 def _write(path: Path, entry: Mapping[str, Any]) -> None:
@@ -252,7 +273,7 @@ def _over_seeds(
     folders: Sequence[Path],
     configs: Sequence[Mapping[str, Any]],
     measurements: Sequence[Mapping[str, Any]],
-    references: Sequence[tuple[str, float, str]],
+    references: References,
 ) -> list[dict[str, Any]]:
     """Each metric of the first run, with its mean and spread over all."""
     tables = [{_identity(row): row["value"] for row in m["metrics"]} for m in measurements]
