@@ -12,7 +12,7 @@ help:
 	@echo "make test   the whole test suite"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  milliseconds a training step, for each model"
-	@echo "make index  write keras_genai/zoo/index.json anew, after a recipe has changed"
+	@echo "make index  write index, tables and cards anew, after a recipe or an entry has changed"
 
 demo: .venv/core
 	$(BIN)/keras-genai train dcgan --data digits --minutes 6

@@ -1,7 +1,7 @@
-"""The command line: `keras-genai list | info | train | generate | fetch`.
+"""The command line: `keras-genai list | info | train | generate | publish | reproduce | fetch`.
 
-`--help`, `list`, `info` and misspelt names are answered from `zoo/index.json`: only what trains,
-generates or fetches imports Keras and TensorFlow, which takes seconds.
+`--help`, `list`, `info` and misspelt names are answered from `zoo/index.json`: only what works with
+models or data imports Keras and TensorFlow, which takes seconds.
 """
 
 import argparse
@@ -42,8 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after `keras-genai`; those of the process by default.
 
     Returns:
-        The exit code: 0, 1 for a training that diverged or found no memory, 2 for a mistake (one
-        message on stderr), 130 when interrupted, 143 when terminated.
+        The exit code: 0, 1 for a training that diverged or found no memory and for an entry that
+        was not reproduced, 2 for a mistake (one message on stderr), 130 when interrupted, 143 when
+        terminated.
     """
     typed = sys.argv[1:] if argv is None else [*argv]
     code_when_stopped = 130
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         args = _parse(typed)
-        args.run(args)
+        code = args.run(args) or 0
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return code_when_stopped
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     finally:
         signal.signal(signal.SIGTERM, before)
-    return 0
+    return code
 
 
 def _fail(message: str) -> int:
@@ -92,15 +93,18 @@ def _fail(message: str) -> int:
 
 def _parse(typed: Sequence[str]) -> argparse.Namespace:
     words = [_with_underscores(word) for word in typed]
-    recipes = _recipes()
+    index = _index()
+    recipes = index["recipes"]
     parser = _Parser(prog=PROG, description="Generative models in Keras 3.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
     parser.set_defaults(run=lambda args: parser.print_help())
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    _add_list(commands, recipes)
+    _add_list(commands, recipes, index["entries"])
     _add_info(commands, recipes)
     _add_train(commands, recipes, words[1:] if words[:1] == ["train"] else [])
     _add_generate(commands)
+    _add_publish(commands)
+    _add_reproduce(commands)
     _add_fetch(commands)
 
     command = words[0] if words and not words[0].startswith("-") else None
@@ -136,14 +140,14 @@ def _unknown(what: str, word: str, known: Iterable[str], hint: str) -> _UsageErr
     return _UsageError(f"No {what} of this name. {question}{hint}. Received: {word!r}")
 
 
-def _recipes() -> dict[str, dict[str, Any]]:
-    """What the registry knows, by recipe."""
+def _index() -> dict[str, dict[str, dict[str, Any]]]:
+    """What the registry knows: "recipes" and published "entries", by name."""
     if not INDEX.exists():
         raise _UsageError(
             "The list of recipes is missing from the package; `python -m keras_genai.zoo` writes "
             f"it. Received: no file {str(INDEX)!r}"
         )
-    return json.loads(INDEX.read_text("utf-8"))["recipes"]
+    return json.loads(INDEX.read_text("utf-8"))
 
 
 def _recipe(recipes: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
@@ -201,13 +205,18 @@ def _table(rows: Sequence[Sequence[str]], indent: str = "") -> str:
 # list and info ----------------------------------------------------------------------------------
 
 
-def _add_list(commands: Any, recipes: dict[str, dict[str, Any]]) -> None:
-    words = "the recipes: name, modality, task, what it is"
+def _add_list(
+    commands: Any, recipes: dict[str, dict[str, Any]], entries: dict[str, dict[str, Any]]
+) -> None:
+    words = "the recipes: name, modality, task, what it is; and the published entries"
     parser = commands.add_parser("list", help=words, description=words, allow_abbrev=False)
 
     def run(args: argparse.Namespace) -> None:
         rows = [(n, r["modality"], r["task"], r["summary"]) for n, r in recipes.items()]
         print(_table([("NAME", "MODALITY", "TASK", "WHAT IT IS"), *rows]))
+        if entries:
+            sizes = [(n, e["data"], f"{e['bytes'] / 1e6:.1f} MB") for n, e in entries.items()]
+            print(f"\n{_table([('PUBLISHED', 'DATA', 'WEIGHTS'), *sizes])}")
 
     parser.set_defaults(run=run)
 
@@ -402,9 +411,11 @@ def _quoted(path: Path) -> str:
 def _add_generate(commands: Any) -> None:
     words = "draw images or write text with a trained model"
     parser = commands.add_parser("generate", help=words, description=words, allow_abbrev=False)
-    parser.add_argument("path", metavar="PATH", help="a run folder or a .keras file")
+    parser.add_argument(
+        "path", metavar="PATH", help="a run folder, a .keras file or a published entry"
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE",
-                        help="images: .png or .npy (default grid.png); text: .txt")  # fmt: skip
+                        help="images: .png or .npz (default grid.png); text: .txt")  # fmt: skip
     parser.add_argument("--seed", type=_typed(*INT), help="same seed, same samples")
     images = parser.add_argument_group("models of images")
     images.add_argument("-n", type=_typed(*INT), help="how many images, 16 by default")
@@ -443,42 +454,123 @@ def _option(name: str) -> str:
 
 def _write_images(model: Any, args: argparse.Namespace) -> None:
     import numpy as np
-    from PIL import Image
 
     from keras_genai import pictures
     from keras_genai._files import atomic
+    from keras_genai._provenance import generated_by
 
     output = args.output or Path("grid.png")
     suffix = output.suffix.lower()
-    if suffix != ".npy" and suffix not in Image.registered_extensions():
+    if suffix not in (*pictures.LABELLED, ".npz"):
         raise _UsageError(
-            f"Images go into a file ending in .png (a grid) or .npy (the array). "
-            f"Received: -o {output}"
+            f"Images go into a file ending in {', '.join(pictures.LABELLED)} (a grid) or .npz (the "
+            f"array), which can say that they are generated. Received: -o {output}"
         )
-    images = model.generate(16 if args.n is None else args.n, seed=args.seed)
-    if suffix == ".npy":
+    seed = model.seed_for(args.seed)
+    images = model.generate(16 if args.n is None else args.n, seed=seed)
+    about = generated_by(args.path, seed)
+    if suffix == ".npz":
         with atomic(output) as temporary:
-            np.save(temporary, images)
+            np.savez(temporary, images=images, generated=json.dumps(about))
     else:
-        pictures.save_image(output, pictures.grid(images))
+        pictures.save_image(output, pictures.grid(images), about=about)
     print(output)
 
 
 def _write_texts(model: Any, args: argparse.Namespace) -> None:
     from keras_genai._files import write_text
+    from keras_genai._provenance import generated_by
 
     if args.output and args.output.suffix.lower() != ".txt":
         raise _UsageError(f"Text goes into a file ending in .txt. Received: -o {args.output}")
     options = {"max_length": args.max_length, "temperature": args.temperature}
     options = {name: value for name, value in options.items() if value is not None}
     prompts = [args.prompt] if args.prompt else []  # without, the model has its own
-    texts = model.generate(*prompts, **options, seed=args.seed)
+    seed = model.seed_for(args.seed)
+    texts = model.generate(*prompts, **options, seed=seed)
     text = texts if isinstance(texts, str) else BETWEEN_TEXTS.join(texts)
     if args.output:
         write_text(args.output, text + "\n")
+        # A text has no place for it that is not text.
+        about = {**generated_by(args.path, seed), "Prompts": args.prompt, **options}
+        write_text(args.output.with_name(f"{args.output.name}.json"), json.dumps(about) + "\n")
         print(args.output)
     else:
         print(text)
+
+
+# publish and reproduce --------------------------------------------------------------------------
+
+
+def _add_publish(commands: Any) -> None:
+    words = "make a measured run an entry of the catalogue"
+    parser = commands.add_parser("publish", help=words, description=words, allow_abbrev=False)
+    add = parser.add_argument
+    add("runs", nargs="+", metavar="RUN", help="the run to publish; others, for the spread")
+    add("--tag", required=True, help="the entry is called RECIPE.TAG; as a rule the data set")
+    add("--zoo", type=Path, metavar="PATH", help="the catalogue; default: zoo in the checkout")
+    add("--data", metavar="PATH", help="what it was trained on, if a file or folder")
+    add("--licence", help="of the data, if it is not a set the package knows")
+    add("--credit", help="who made the data")
+    add("--limits", default="", metavar="TEXT", help="for the card: what the model cannot do")
+    add("--reference", nargs=3, action="append", default=[], help="to compare a metric with",
+        metavar=("METRIC", "VALUE", "SOURCE"))  # fmt: skip
+    add("--overwrite", action="store_true", help="replace an entry of this name")
+    parser.set_defaults(run=_publish)
+
+
+def _publish(args: argparse.Namespace) -> None:
+    from keras_genai import zoo
+
+    number = _typed("a number after --reference METRIC", float)
+    try:
+        references = [(name, number(value), source) for name, value, source in args.reference]
+    except argparse.ArgumentTypeError as error:
+        raise _UsageError(str(error)) from None
+    folder = zoo.publish(
+        args.runs,
+        args.tag,
+        catalogue=args.zoo,
+        data=args.data,
+        licence=args.licence,
+        credit=args.credit,
+        limits=args.limits,
+        references=references,
+        overwrite=args.overwrite,
+    )
+    print(folder)
+
+
+def _add_reproduce(commands: Any) -> None:
+    words = "train a published entry again and compare the numbers"
+    parser = commands.add_parser("reproduce", help=words, description=words, allow_abbrev=False)
+    parser.add_argument("entry", metavar="ENTRY", help="its name, such as dcgan.mnist")
+    parser.add_argument(
+        "--data", metavar="PATH", help="what it was trained on, if a file or folder"
+    )
+    parser.add_argument("--run_dir", type=Path, metavar="PATH",
+                        help="the run folder to start or to continue")  # fmt: skip
+    parser.set_defaults(run=_reproduce)
+
+
+def _reproduce(args: argparse.Namespace) -> int:
+    from keras_genai import zoo
+
+    folder, rows = zoo.reproduce(args.entry, data=args.data, run_dir=args.run_dir)
+    cells = [
+        (
+            row["name"],
+            f"{row['published']:.5g}",
+            f"{row['new']:.5g}",
+            f"{row['allowed']:.2g}",
+            "yes" if row["within"] else "NO",
+        )
+        for row in rows
+    ]
+    print(_table([("METRIC", "PUBLISHED", "NEW", "MAY DIFFER BY", "WITHIN"), *cells]))
+    within = all(row["within"] for row in rows)
+    print(f"{args.entry} {'is' if within else 'is NOT'} reproduced: {folder}")
+    return 0 if within else 1
 
 
 # fetch ------------------------------------------------------------------------------------------

@@ -4,11 +4,12 @@ import os
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from keras_genai._files import atomic
 
@@ -36,16 +37,33 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.nda
     return sheet
 
 
-def save_image(path: str | os.PathLike, image: np.ndarray, min_width: int = 320) -> None:
+# The suffixes of files that can say of themselves what they are.
+LABELLED = (".png", ".gif", ".jpg", ".jpeg")
+
+
+def save_image(
+    path: str | os.PathLike,
+    image: np.ndarray,
+    min_width: int = 320,
+    about: Mapping[str, str] | None = None,
+) -> None:
     """Writes an image, enlarged by whole pixels to at least `min_width`, atomically.
 
     Args:
-        path: Ends in `.png` or another suffix that Pillow knows.
+        path: Ends in `.png` or another suffix that Pillow knows; with `about`, of `LABELLED`.
         image: uint8 `(H, W, C)`.
         min_width: In pixels.
+        about: Goes into the file's metadata: text chunks of a PNG, the comment of others.
     """
+    options: dict[str, Any] = {}
+    if about and Path(path).suffix.lower() == ".png":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        for key, text in about.items():
+            options["pnginfo"].add_itxt(key, text)
+    elif about:
+        options["comment"] = "\n".join(f"{key}: {text}" for key, text in about.items()).encode()
     with atomic(path) as temporary:
-        _to_pillow(image, min_width).save(temporary)
+        _to_pillow(image, min_width).save(temporary, **options)
 
 
 def save_gif(path: str | os.PathLike, frames: Sequence[Path], milliseconds: int = 200) -> None:

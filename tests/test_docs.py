@@ -18,8 +18,7 @@ from PIL import Image
 from keras_genai import cli, data, zoo
 from keras_genai.data.loading import KNOWN
 from keras_genai.models.base import GenerativeModel
-from keras_genai.zoo import __main__ as generated
-from keras_genai.zoo import registry
+from keras_genai.zoo import generated, registry
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -51,15 +50,19 @@ def listings(path):
 # Generated ---------------------------------------------------------------------------------------
 
 
-def test_index_is_fresh():
-    stored = json.loads(registry.INDEX.read_text("utf-8"))
-    assert stored == json.loads(json.dumps(registry.index())), "`make index` writes it anew"
+def test_generated_pages_are_fresh():
+    """The index, the tables and the card of each published entry."""
+    pages = generated.pages(ROOT / "zoo")
+    assert {registry.INDEX, ROOT / "README.md", ROOT / "zoo" / "README.md"} <= {*pages}
+    stale = [path.name for path, text in pages.items() if path.read_text("utf-8") != text]
+    assert stale == [], "`make index` writes them anew"
 
 
-def test_table_of_models_is_fresh():
-    readme = text_of(ROOT / "README.md")
-    assert readme.count(generated.BEGIN) == readme.count(generated.END) == 1
-    assert generated.with_table(readme, registry.index()) == readme, "`make index` writes it anew"
+def test_tables_have_their_places():
+    readme, overview = text_of(ROOT / "README.md"), text_of(ROOT / "zoo" / "README.md")
+    for page, marks in ((readme, generated.MODELS), (readme, generated.ENTRIES),
+                        (overview, generated.ENTRIES)):  # fmt: skip
+        assert [page.count(mark) for mark in marks] == [1, 1]
 
 
 def test_table_of_models_has_a_row_for_each():
@@ -67,7 +70,7 @@ def test_table_of_models_has_a_row_for_each():
         "summary": "What it is.", "modality": "text", "task": "prompt", "data": "pydocs",
         "minutes": 2.0, "paper": "A book",
     }  # fmt: skip
-    *_, row = generated.readme_table({"recipes": {"new": recipe}}).splitlines()
+    *_, row = generated.models_table({"recipes": {"new": recipe}}).splitlines()
     assert row == "| `new` | What it is. | text (prompt) | `pydocs`, 2 minutes | A book |"
 
 

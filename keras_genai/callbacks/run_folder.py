@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Mapping
@@ -12,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import tensorflow as tf
 
-from keras_genai import __version__, distribution, pictures
+from keras_genai import distribution, pictures
 from keras_genai._files import explained, write_text
 from keras_genai._log import say
+from keras_genai._provenance import provenance
 from keras_genai.zoo import loading
 
 CHECKPOINT_SECONDS = 300
 CURVE_SECONDS = 30
+# A run may be continued elsewhere.
+MAY_DIFFER = ("versions", "commit", "hardware", "exact", "replicas")
 REFUSED = 2  # what the chief tells other workers, beside False and True
 
 
@@ -148,12 +149,7 @@ def _open_folder(run_dir: Any, model: Any, settings: Mapping[str, Any]) -> RunFo
         "settled": {name: getattr(model, name) for name in model.from_data},
         "seed": model.seed,
         **settings,
-        "versions": {
-            "keras_genai": __version__,
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-            "python": platform.python_version(),
-        },
+        **provenance(),
     }
     if run_dir is None:
         return RunFolder(_new_folder(config["recipe"]), config)
@@ -215,7 +211,7 @@ def _check_same_run(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) 
     differences = [
         f"  {key}: the run has {old.get(key)!r}, this call {new[key]!r}"
         for key in new
-        if key not in ("seed", "versions", "exact", "replicas") and old.get(key) != new[key]
+        if key not in (*MAY_DIFFER, "seed") and old.get(key) != new[key]
     ]
     if differences:
         raise ValueError(

@@ -121,6 +121,8 @@ class GenerativeModel(keras.Model):
     loss_names: tuple[str, ...] = ()
     # Constructor arguments that may be None until the data settle them.
     from_data: tuple[str, ...] = ()
+    # Networks that published weights leave out: neither generating nor encoding needs them.
+    training_only: tuple[str, ...] = ()
     # How much of a network's moving average is kept a step; 0 keeps no average.
     ema_decay = 0.0
     # Networks that play against each other: their losses need not fall.
@@ -333,6 +335,15 @@ class GenerativeModel(keras.Model):
         average.set_weights(network.get_weights())
         average.trainable = False
         return average
+
+    @property
+    def networks_in_use(self) -> dict[str, keras.Model]:
+        """What generating, encoding and measuring need, by name: of a network its average."""
+        return {
+            net.name: getattr(self, f"ema_{net.name}", net)
+            for net in self.layers
+            if net.name not in self.training_only
+        }
 
     # Randomness ---------------------------------------------------------------------------------
 
@@ -567,7 +578,7 @@ class GenerativeModel(keras.Model):
         """A few samples, the same for the same weights and seed. Needs no other argument."""
         raise NotImplementedError
 
-    def _seed_for(self, seed: int | None) -> int:
+    def seed_for(self, seed: int | None) -> int:
         """`seed`, or the next one of the model's own generator."""
         if seed is not None:
             return seed

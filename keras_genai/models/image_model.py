@@ -91,7 +91,7 @@ class ImageModel(GenerativeModel):
         self.settle()
         if not self.built:
             self.build()  # raises, and says what is missing
-        seed = self._seed_for(seed)
+        seed = self.seed_for(seed)
         # Whole chunks keep the sampler to a few compiled shapes.
         chunk = min(64, 1 << (int(n) - 1).bit_length())
         batches = [self._sampler(chunk)(fold([seed, i], "samples")) for i in range(-(-n // chunk))]

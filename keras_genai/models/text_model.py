@@ -118,7 +118,7 @@ class TextModel(GenerativeModel):
         for i, text in enumerate(texts):
             ids[: len(text), i], lengths[i] = self.encode_text(text), len(text)
         sampler = self._samplers.setdefault("text", tf.function(self.sample, jit_compile=True))
-        seeds = fold([self._seed_for(seed), 0], "samples")
+        seeds = fold([self.seed_for(seed), 0], "samples")
         sampled = sampler(ids, lengths, tf.constant(temperature, "float32"), seeds).numpy()
         written = [self.decode_text(sampled[:max_length, i]) for i in range(len(texts))]
         return written[0] if isinstance(prompts, str) else written

@@ -314,6 +314,7 @@ def plan(
         settings={
             "data": source.name,
             "data_fingerprint": source.fingerprint,
+            "validation_split": split or None,
             "batch_size": batch_size,
             "steps_per_epoch": steps,
             "shuffle": shuffle,

@@ -1,4 +1,4 @@
-"""Loading what a run left behind: a run folder or a saved model."""
+"""Loading what a run left behind: a run folder, a saved model, a published entry."""
 
 import json
 import os
@@ -18,15 +18,23 @@ def load(path: str | os.PathLike) -> Any:
     """Loads a trained model, compiled and ready to continue.
 
     Args:
-        path: A run folder (its checkpoint is loaded) or a `.keras` file.
+        path: A run folder (its checkpoint is loaded), a `.keras` file, a published entry's folder,
+            or its name, such as "dcgan.mnist".
 
     Returns:
-        The model, with its optimizers, random states and epoch counter.
+        The model, with its optimizers, random states and epoch counter. Of a published entry these
+        are new.
 
     Raises:
         ValueError: If there is no model at `path`, the file is damaged or of a newer version.
     """
-    path = Path(path)
+    from keras_genai.zoo import published
+
+    name, path = os.fspath(path), Path(path)
+    if not path.exists() and published.NAME.fullmatch(name) and path.suffix != ".keras":
+        path = published.find(name)
+    if (path / published.ENTRY).exists():
+        return published.load(path)
     if path.is_dir():
         if not (path / CHECKPOINT).exists():
             raise ValueError(
@@ -36,8 +44,9 @@ def load(path: str | os.PathLike) -> Any:
         path = path / CHECKPOINT
     if not path.exists():
         raise ValueError(
-            "There is nothing at this path. Pass a run folder such as runs/dcgan/001 or a "
-            f".keras file; for a new model use zoo.get(name). Received: {str(path)!r}"
+            "There is nothing at this path. Pass a run folder such as runs/dcgan/001, a .keras "
+            "file or a published entry such as dcgan.mnist; for a new model use zoo.get(name). "
+            f"Received: {str(path)!r}"
         )
     _check_archive(path)
     return keras.models.load_model(path)
@@ -65,15 +74,22 @@ def _check_archive(path: Path) -> None:
             f"another copy. Received: {str(path)!r} ({path.stat().st_size} bytes; {damaged})"
         )
     ours = (config.get("build_config") or {}).get("keras_genai", "0")
-    for package, written, here in (
-        ("keras", version, keras.__version__),
-        ("keras_genai", ours, __version__),
-    ):
-        if _numbers(written) > _numbers(here):
-            raise ValueError(
-                f"This file was written by {package} {written}, and {here} is installed: upgrade "
-                f"with pip install -U {package}. Received: {str(path)!r}"
-            )
+    check_version("keras", version, path)
+    check_version("keras_genai", ours, path)
+
+
+def check_version(package: str, written: str, path: Path) -> None:
+    """Refuses what a newer version of a package wrote: it may mean something else.
+
+    Raises:
+        ValueError: If it is newer.
+    """
+    here = {"keras": keras.__version__, "keras_genai": __version__}[package]
+    if _numbers(written) > _numbers(here):
+        raise ValueError(
+            f"This file was written by {package} {written}, and {here} is installed: upgrade "
+            f"with pip install -U {package}. Received: {str(path)!r}"
+        )
 
 
 def _numbers(version: str) -> tuple[int, ...]:

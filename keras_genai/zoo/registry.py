@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import json
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -175,19 +176,25 @@ def unknown(name: str, known: typing.Iterable[str]) -> str:
     return f"No recipe of this name. {hint}There are: {', '.join(choices)}. Received: {name!r}"
 
 
-def get(name: str, *, data: Any = None, **overrides: Any) -> Any:
-    """Returns a compiled `keras.Model`, ready for `fit`.
+def get(name: str, *, data: Any = None, weights: str | None = None, **overrides: Any) -> Any:
+    """Returns a compiled `keras.Model`, ready for `fit`, or with `weights` for `generate`.
 
     Args:
         name: A recipe's name, see `zoo.list()`.
         data: Data (a name, a path, arrays) that settle what is `None` in the recipe, so that the
             model is built at once. Without it, that happens at the first `fit`.
+        weights: The tag of a published entry: `weights="mnist"` with `name="dcgan"` is the entry
+            `dcgan.mnist`. Its parameters are those of the entry, its networks are trained.
         **overrides: Parameters of the recipe, see `zoo.info(name)`.
 
     Raises:
-        ValueError: If the name or an override is unknown.
+        ValueError: If the name, an override or the entry is unknown, or its weights do not fit.
     """
     recipe = info(name)
+    if weights is not None:
+        from keras_genai.zoo import published
+
+        return published.load(published.find(f"{name}.{weights}"), overrides)
     known = [parameter["name"] for parameter in recipe.parameters]
     for override in overrides:
         if override not in known:
@@ -202,8 +209,13 @@ def get(name: str, *, data: Any = None, **overrides: Any) -> Any:
     return model
 
 
-def index() -> dict[str, Any]:
-    """The registry as plain data, as it stands in `index.json`."""
+def stored_index() -> dict[str, Any]:
+    """What `index.json` says."""
+    return json.loads(INDEX.read_text("utf-8"))
+
+
+def index(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """The registry and the published entries as plain data, as they stand in `index.json`."""
     return {
         "recipes": {
             name: {
@@ -215,7 +227,8 @@ def index() -> dict[str, Any]:
                 "parameters": recipe.parameters,
             }
             for name, recipe in sorted(_RECIPES.items())
-        }
+        },
+        "entries": dict(entries),
     }
 
 

@@ -130,6 +130,7 @@ class DCGAN(ImageModel):
 
     loss_names = ("d_loss", "g_loss")
     adversarial = True
+    training_only = ("discriminator",)
     sure_d_loss = 0.04
 
     def __init__(

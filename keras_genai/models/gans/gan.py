@@ -77,6 +77,7 @@ class GAN(ImageModel):
 
     loss_names = ("d_loss", "g_loss")
     adversarial = True
+    training_only = ("discriminator",)
     sure_d_loss = 0.04
 
     def __init__(self, image_shape=None, latent_dim=100, hidden_units=1024, seed=None, **kwargs):

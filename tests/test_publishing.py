@@ -1,0 +1,372 @@
+"""Publishing: from measured runs to entries, cards and tables, and back to a run."""
+
+import json
+import os
+import shutil
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from contract_data import METRIC, images, measured_run, text, tiny
+from PIL import Image
+
+from keras_genai import cli, zoo
+from keras_genai.data.licences import LICENCES, licence_of
+from keras_genai.zoo import generated, published, publishing, registry, weights
+
+X = images(24, (8, 8, 1))
+OF_DATA = {"data": X, "licence": "CC0", "credit": "Nobody in particular"}
+
+
+@pytest.fixture
+def eagerly():
+    """A few steps are quicker without a graph."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Three measured runs that differ in their seed, with FD-blobs of 1, 2 and 3."""
+    root = tmp_path_factory.mktemp("runs")
+    copies = {**METRIC, "name": "copies", "value": 0.0}
+    return [
+        measured_run(
+            root / str(seed), tiny("gan", data=X, seed=seed), X, {**METRIC, "value": seed}, copies
+        )
+        for seed in (1, 2, 3)
+    ]
+
+
+@pytest.fixture
+def catalogue(tmp_path):
+    return tmp_path / "zoo"
+
+
+@pytest.fixture
+def run(runs, tmp_path):
+    """A copy of the first run, to be spoiled."""
+    return Path(shutil.copytree(runs[0], tmp_path / "run"))
+
+
+def change(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def publish(runs, catalogue, **options):
+    return zoo.publish(runs, "blobs", catalogue=catalogue, **{**OF_DATA, **options})
+
+
+# What an entry holds ----------------------------------------------------------------------------
+
+
+def test_an_entry_says_all_that_is_known(runs, catalogue):
+    folder = publish(runs[:1], catalogue, references=[("FD-blobs", 0.5, "other blobs")])
+    assert {path.name for path in folder.iterdir()} == {
+        "README.md", "entry.json", "history.csv", "model.weights.npz", "samples.png",
+    }  # fmt: skip
+    assert [path.name for path in catalogue.iterdir()] == ["gan.blobs"]
+    entry = published.read(folder)
+    assert entry["arguments"]["image_shape"] == [8, 8, 1] and entry["arguments"]["seed"] == 1
+    assert entry["data"]["train"] == 24 and entry["data"]["fingerprint"]
+    assert entry["versions"].keys() == {"keras_genai", "keras", "tensorflow", "python"}
+    assert "cores of" in entry["hardware"]
+    assert len(entry["commit"].removesuffix("-dirty")) == 40
+    with np.load(folder / weights.NAME) as arrays:
+        assert sum(array.size for array in arrays.values()) == entry["parameters"]
+        assert {name.partition("/")[0] for name in arrays} == {"generator"}
+    (row, _) = entry["metrics"]
+    assert (row["value"], row["standard_deviation"], row["reference"]) == (1.0, None, 0.5)
+    with Image.open(folder / "samples.png") as picture:
+        assert "generated" in picture.text["Comment"] and picture.text["Model"] == "gan.blobs"
+
+
+def test_a_card_tells_what_a_person_wants_to_know(runs, catalogue):
+    folder = publish(
+        runs, catalogue, limits="Blobs are round.", references=[("FD-blobs", 0.5, "real blobs")]
+    )
+    card = (folder / "README.md").read_text("utf-8")
+    for words in (
+        "](samples.png)", 'zoo.get("gan", weights="blobs")', "keras-genai generate gan.blobs",
+        "$ keras-genai train gan --data array", "--seed 1", "keras-genai reproduce gan.blobs",
+        "| FD-blobs | 2 ± 1 | 0.1 | 0.5 (real blobs) | 1,000 | blobs | test |",
+        "3 trainings, with the seeds 1, 2, 3", "| copies | 0 ± 0 |", "- Blobs are round.",
+        "Nobody in particular; licence: CC0",
+    ):  # fmt: skip
+        assert words in card, words
+    assert card.index("samples.png") < 200, "the picture comes first"
+    before, after = card.split("## Is it memorised?")
+    assert "| copies" not in before and "| copies" in after and "not with FID" in before
+
+
+def test_a_card_of_text_begins_with_text(tmp_path, catalogue):
+    data = text()
+    model = tiny("char_rnn", data=data)
+    run = measured_run(tmp_path / "run", model, data)
+    folder = publish([run], catalogue, data=data)
+    samples = (folder / "samples.txt").read_text("utf-8")
+    card = (folder / "README.md").read_text("utf-8")
+    assert card.startswith(f"# char_rnn.blobs\n\n    {samples.splitlines()[0]}".rstrip())
+    assert f"{len(model.vocabulary)} characters" in card and "Not checked" in card
+    golden = published.read(folder)["golden"]
+    assert golden["values"] == samples[: published.GOLDEN_CHARACTERS]
+    for end, difference in (("", 0), ("?", 1), ("??", 2)):
+        other = golden["values"][: 100 - len(end)] + end
+        assert published.golden_difference([other], golden) == difference
+
+
+def test_large_weights_are_halved_and_the_card_says_so(tmp_path, catalogue, monkeypatch):
+    runs = [measured_run(tmp_path / "run", tiny("gan", data=X, hidden_units=256), X)]
+    whole = publish(runs[:1], catalogue)
+    model = zoo.load(whole)
+    monkeypatch.setattr(weights, "MAX_BYTES", 4 * published.read(whole)["parameters"])
+    half = publish(runs[:1], catalogue.parent / "other")
+    sizes = [(folder / weights.NAME).stat().st_size for folder in (whole, half)]
+    assert published.read(half)["weights"]["dtype"] == "float16" and sizes[1] < 0.7 * sizes[0]
+    assert "before they were rounded" in (half / "README.md").read_text("utf-8")
+    rounded = zoo.load(half)
+    assert published.golden_difference(rounded.preview(), published.read(half)["golden"]) == 0
+    difference = model.preview().astype(int) - rounded.preview()
+    assert 0 < abs(difference).max() <= 2
+    monkeypatch.setattr(weights, "MAX_BYTES", 5000)
+    with pytest.raises(ValueError, match=r"at most 5,000 bytes.*Received: .*weights\.npz \d"):
+        publish(runs[:1], catalogue.parent / "third")
+    assert list((catalogue.parent / "third").iterdir()) == []
+
+
+def test_an_average_is_published_in_place_of_its_network(tmp_path, catalogue):
+    model = tiny("dcgan", data=X)
+    model.ema_generator.set_weights([w + 0.1 for w in model.ema_generator.get_weights()])
+    folder = publish([measured_run(tmp_path / "run", model, X)], catalogue)
+    loaded = zoo.load(folder)
+    for network in (loaded.generator, loaded.ema_generator):
+        for value, expected in zip(network.weights, model.ema_generator.weights, strict=True):
+            np.testing.assert_array_equal(value, expected)
+
+
+# Faults -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spoil", "options", "message"),
+    [
+        (lambda run: (run / "metrics.json").unlink(), {}, "not measured yet: `keras-genai meas"),
+        (lambda run: os.utime(run / "metrics.json", (1, 1)), {}, "went on after it was measured"),
+        (
+            lambda run: change(run / "metrics.json", metrics=[{**METRIC, "split": "validation"}]),
+            {}, "from the test part: .*Received: FD-blobs",
+        ),
+        (lambda run: (run / "config.json").unlink(), {}, "not a run folder"),
+        (lambda run: change(run / "config.json", recipe="GAN"), {}, "No recipe of this name"),
+        (lambda run: None, {"data": X[:9]}, r"not the data of the run; name them with --data"),
+        (lambda run: None, {"licence": None}, r"--licence and --credit; .*licence=None"),
+        (lambda run: None, {"references": [("FID", 1, "")]}, "no such metric to compare.*FID"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_published_leaves_nothing_behind(run, catalogue, spoil, options, message):
+    spoil(run)
+    with pytest.raises(ValueError, match=message) as error:
+        publish([run], catalogue, **options)
+    assert "Received: " in str(error.value)
+    assert not catalogue.exists() or list(catalogue.iterdir()) == []
+
+
+def test_weights_that_are_not_finite_are_not_published(run, catalogue):
+    model = zoo.load(run)
+    model.generator.weights[0].assign(model.generator.weights[0] * np.nan)
+    model.save(run / "checkpoint.keras")
+    shutil.copy(run / "metrics.json", run / "later.json")
+    os.replace(run / "later.json", run / "metrics.json")
+    with pytest.raises(ValueError, match=r"must be finite.*generator/00_kernel"):
+        publish([run], catalogue)
+    assert list(catalogue.iterdir()) == []
+
+
+@pytest.mark.parametrize("tag", ["", "Blobs", "a.b", "../a", "a/b"])
+def test_a_tag_is_a_word(run, catalogue, tag):
+    with pytest.raises(ValueError, match=r"A tag is made of small letters.*Received: "):
+        zoo.publish([run], tag, catalogue=catalogue, **OF_DATA)
+
+
+def test_an_entry_is_replaced_only_when_asked(runs, catalogue):
+    publish(runs[:1], catalogue)
+    with pytest.raises(ValueError, match=r"--overwrite.*Received: "):
+        publish(runs[1:2], catalogue)
+    assert published.read(catalogue / "gan.blobs")["seed"] == 1
+    publish(runs[1:2], catalogue, overwrite=True)
+    assert published.read(catalogue / "gan.blobs")["seed"] == 2
+    assert [path.name for path in catalogue.iterdir()] == ["gan.blobs"]
+
+
+def test_outside_a_checkout_a_catalogue_must_be_named(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(published, "CATALOGUE", tmp_path / "absent")
+    with pytest.raises(ValueError, match=r"say with --zoo.*Received: "):
+        publish([run], None)
+
+
+def test_licences_of_known_data_are_known():
+    assert licence_of("mnist").licence == "CC BY-SA 3.0"
+    assert licence_of("mnist", "MIT", "me") == ("MIT", "me")
+    assert all(licence and credit for licence, credit in LICENCES.values())
+
+
+# Several seeds ----------------------------------------------------------------------------------
+
+
+def test_several_seeds_give_a_mean_and_a_spread(runs, catalogue):
+    entry = published.read(publish([runs[2], *runs[:2]], catalogue))
+    row = entry["metrics"][0]
+    assert (row["value"], row["standard_deviation"], row["values"]) == (2.0, 1.0, [3, 1, 2])
+    assert entry["seed"] == 3 and row["seeds"] == [3, 1, 2]
+
+
+def test_only_the_seed_may_differ(run, runs, catalogue):
+    with pytest.raises(ValueError, match=r"different seeds. Received: seeds \[1, 1\]"):
+        publish([run, runs[0]], catalogue)
+    config = json.loads((run / "config.json").read_text())
+    change(run / "config.json", arguments={**config["arguments"], "learning_rate": 1.0})
+    with pytest.raises(ValueError, match=r"in their seed alone\. Received: learning_rate of"):
+        publish([runs[1], run], catalogue)
+    change(run / "config.json", arguments=config["arguments"], batch_size=9)
+    with pytest.raises(ValueError, match=r"in their seed alone\. Received: batch_size of"):
+        publish([runs[1], run], catalogue)
+    change(run / "config.json", batch_size=8)
+    change(run / "metrics.json", metrics=[{**METRIC, "samples": 999}])
+    with pytest.raises(ValueError, match=r"measured alike\. Received: FD-blobs"):
+        publish([runs[1], run], catalogue)
+
+
+# Generated pages --------------------------------------------------------------------------------
+
+
+def test_pages_follow_from_the_entries(runs, catalogue, tmp_path, monkeypatch):
+    """As in a checkout: `publish` writes index, tables and cards anew."""
+    for page in (tmp_path / "README.md", catalogue / "README.md"):
+        page.parent.mkdir(exist_ok=True)
+        page.write_text("\n".join(["before", *generated.MODELS, *generated.ENTRIES, "after"]))
+    monkeypatch.setattr(published, "CATALOGUE", catalogue)
+    monkeypatch.setattr(registry, "INDEX", tmp_path / "index.json")
+    folder = publish(runs, None)
+    index = registry.stored_index()
+    assert index["entries"]["gan.blobs"]["sha256"] == published.read(folder)["weights"]["sha256"]
+    assert "[gan.blobs](zoo/gan.blobs/README.md)" in (tmp_path / "README.md").read_text()
+    overview = (catalogue / "README.md").read_text()
+    assert "| [gan.blobs](gan.blobs/README.md) | `array` |" in overview
+    assert "FD-blobs 2 ± 1" in overview and overview.startswith("before")
+
+    def stale():
+        pages = generated.pages(catalogue)
+        return {path for path, text in pages.items() if path.read_text("utf-8") != text}
+
+    assert stale() == set()
+    change(folder / "entry.json", licence="another")
+    assert stale() == {folder / "README.md", catalogue / "README.md", tmp_path / "README.md"}
+    generated.write()
+    assert stale() == set()
+    monkeypatch.setattr(published, "CATALOGUE", tmp_path / "absent")
+    generated.write()  # as in an installed package
+    assert registry.stored_index() == index
+
+
+def test_entries_of_this_checkout_are_as_published():
+    for path in published.CATALOGUE.glob(f"*.*/{published.ENTRY}"):
+        entry = published.read(path.parent)
+        model = zoo.load(path.parent)
+        golden = entry["golden"]
+        assert published.golden_difference(model.preview(), golden) <= golden["tolerance"], entry[
+            "name"
+        ]
+        size = sum(file.stat().st_size for file in path.parent.iterdir())
+        assert size <= weights.MAX_BYTES, entry["name"]
+
+
+# Reproducing ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def measuring(monkeypatch):
+    """In place of the metrics: the mean of what the model makes."""
+
+    def measure(model, data, num_samples=9, seed=0):
+        value = float(model.generate(num_samples, seed=seed).mean())
+        row = {**METRIC, "name": "mean", "value": value + module.offset, "samples": num_samples}
+        facts = {"model": model.recipe, "num_samples": num_samples, "seed": seed}
+        return types.SimpleNamespace(to_json=lambda: json.dumps({**facts, "metrics": [row]}))
+
+    module = types.SimpleNamespace(measure=measure, offset=0.0)
+    monkeypatch.setitem(sys.modules, "keras_genai.measuring", module)
+    return module
+
+
+def test_an_entry_is_reproduced(tmp_path, catalogue, monkeypatch, measuring, eagerly, capsys):
+    """Five steps are an epoch of three and two more, as when the clock stops."""
+    np.save(tmp_path / "blobs.npy", X)
+    blobs, run = str(tmp_path / "blobs.npy"), tmp_path / "run"
+    model = tiny("vae", seed=4)  # its step is not compiled with XLA, which rounds otherwise
+    options = {"batch_size": 8, "epochs": 2, "verbose": 0, "run_dir": run}
+    model.fit(blobs, callbacks=[publishing.StopAtStep(5)], **options)
+    publishing.measured(model, blobs, {"num_samples": 8, "seed": 7})
+    assert zoo.load(run).progress.step == 5
+    zoo.publish([run], "blobs", catalogue=catalogue, **{**OF_DATA, "data": blobs})
+    monkeypatch.setenv("KERAS_GENAI_ZOO", str(catalogue))
+
+    command = ["reproduce", "vae.blobs", "--data", blobs, "--run_dir"]
+    assert cli.main([*command, str(tmp_path / "again")]) == 0
+    assert "vae.blobs is reproduced" in capsys.readouterr().out
+    again = zoo.load(tmp_path / "again")
+    assert again.progress.step == 5
+    for value, expected in zip(again.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(value, expected)
+    assert json.loads((tmp_path / "again" / "metrics.json").read_text())["seed"] == 7
+
+    measuring.offset = 100.0
+    assert cli.main([*command, str(tmp_path / "again")]) == 1  # trained already: measured only
+    assert "vae.blobs is NOT reproduced" in capsys.readouterr().out
+    np.save(tmp_path / "others.npy", X[::-1])
+    command[3] = str(tmp_path / "others.npy")
+    assert cli.main([*command, str(tmp_path / "third")]) == 2
+    assert "not the data of the run" in capsys.readouterr().err
+
+
+def test_how_far_a_reproduced_number_may_lie():
+    row = {"value": 8.0, "standard_deviation": 0.2, "standard_error": 0.1, "samples": 1000}
+    assert publishing.allowed(row) == 1.0
+    assert publishing.allowed({**row, "standard_error": 0.5}) == 1.5
+    assert publishing.allowed({**row, "standard_deviation": None}) == 2.0
+    nothing = {"value": 0.0, "standard_deviation": 0.0, "standard_error": None, "samples": 1000}
+    assert publishing.allowed(nothing) == 0.003
+
+
+def test_only_like_is_compared_with_like():
+    row = {**METRIC, "standard_deviation": None}
+    entry = {"metrics": [row]}
+    (compared,) = publishing.compare(entry, [{**METRIC, "value": 2.4}])
+    assert compared["within"] and compared["new"] == 2.4
+    for value in (2.6, float("nan")):
+        assert not publishing.compare(entry, [{**METRIC, "value": value}])[0]["within"]
+    with pytest.raises(ValueError, match=r"sample count are the same\. Received: .*FD-blobs"):
+        publishing.compare(entry, [{**METRIC, "samples": 10}])
+
+
+# The command line -------------------------------------------------------------------------------
+
+
+def test_the_command_line_publishes(runs, catalogue, monkeypatch, capsys):
+    monkeypatch.setattr(publishing, "_same_data", _array_for(publishing._same_data))
+    words = ["publish", *map(str, runs), "--tag", "blobs", "--zoo", str(catalogue)]
+    words += ["--licence", "CC0", "--credit", "Nobody"]
+    assert cli.main([*words, "--reference", "FD-blobs", "much", "blobs"]) == 2
+    assert "expected a number after --reference METRIC. Received: 'much'" in capsys.readouterr().err
+    assert cli.main([*words, "--reference", "FD-blobs", "0.5", "blobs"]) == 0
+    assert capsys.readouterr().out == f"{catalogue / 'gan.blobs'}\n"
+    row = published.read(catalogue / "gan.blobs")["metrics"][0]
+    assert (row["value"], row["reference"], row["reference_source"]) == (2.0, 0.5, "blobs")
+
+
+def _array_for(same_data):
+    """The data of these runs have no name."""
+    return lambda model, config, data: same_data(model, config, X)
