@@ -9,6 +9,7 @@ import difflib
 import functools
 import json
 import math
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,11 +17,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_genai import __version__, metrics
+from keras_genai import __version__, metrics, pictures
 from keras_genai import data as data_module
 from keras_genai._log import say, warn
 from keras_genai.data.images import adapt, reshape, reshape_images, validate_images
-from keras_genai.metrics.features import Extractor, default_extractor, extractor
+from keras_genai.metrics.features import default_extractor, extractor
 from keras_genai.metrics.frechet import MIN_FRECHET_COUNT
 
 IMAGES, TEXTS = 10_000, 100  # samples, unless told otherwise
@@ -28,6 +29,10 @@ CHARACTERS = 500  # of a generated text
 # Copies are looked for in small pictures: a copy stays one, and shifts by a pixel count less.
 THUMBNAIL, MEMORISED, REMEMBERED = 16, 2_000, 60_000
 LIKELIHOODS, IMPORTANCE_SAMPLES = 500, 50
+SHARES = (
+    "precision", "recall", "density", "coverage", "different_bins", "class_distance",
+    "closer_to_train", "copies", "distinct_2", "self_bleu",
+)  # fmt: skip
 HIGHER_IS_BETTER = ("IS", "precision", "recall", "density", "coverage", "modes", "distinct_2")
 
 
@@ -61,10 +66,12 @@ class Table:
     Attributes:
         rows: The numbers.
         facts: What holds for all of them: model, data, seed, version.
+        subject: What was measured, for `save_picture`.
     """
 
     rows: tuple[Row, ...]
     facts: Mapping[str, Any]
+    subject: Any = dataclasses.field(repr=False, compare=False)
 
     def __getitem__(self, name: str) -> float:
         """The value of a metric; "FD" also finds "FD-mnist"."""
@@ -83,6 +90,17 @@ class Table:
         """As `to_dict`, for a file."""
         return json.dumps(self.to_dict(), indent=1) + "\n"
 
+    def save_picture(self, path: str | os.PathLike) -> None:
+        """Draws real beside generated, what was nearly copied, and the numbers as bars.
+
+        Args:
+            path: Ends in `.png`.
+        """
+        # Numbers that lie in 0..1 can be drawn on one scale; the others are written.
+        shares = {row.name: row.value for row in self.rows if row.name in SHARES}
+        others = [f"{row.name} {row.value:.4g}" for row in self.rows if row.name not in SHARES]
+        pictures.save_measured(path, self.subject.panels(), shares, others)
+
     def __str__(self) -> str:
         head = ("metric", "value", "±", "N", "features", "resize", "split")
         body = [
@@ -97,16 +115,20 @@ class Table:
             )
             for row in self.rows
         ]
-        widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-        right = (1, 2, 3)  # numbers
-        lines = (
-            "  ".join(
-                cell.rjust(width) if i in right else cell.ljust(width)
-                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in (head, *body)
+        return columns([head, *body], right=(1, 2, 3))
+
+
+def columns(lines: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Lines of cells as text; the columns numbered in `right` hold numbers, set to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rows = (
+        "  ".join(
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
-        return "\n".join(line.rstrip() for line in lines)
+        for line in lines
+    )
+    return "\n".join(row.rstrip() for row in rows)
 
 
 def measure(
@@ -163,7 +185,7 @@ def measure(
         "seed": seed,
         "keras_genai": __version__,
     }
-    return Table(rows, facts)
+    return Table(rows, facts, subject)
 
 
 def subject_of(
@@ -173,6 +195,11 @@ def subject_of(
     """What is measured, with the part of the data it is measured on."""
     candidates = {"test": parts.test, "validation": parts.validation, "all": parts.train}
     split, held = next((name, part) for name, part in candidates.items() if part is not None)
+    if not held.exact:
+        raise ValueError(
+            "Samples are measured against data that can be read in any order, such as a name, a "
+            f"folder or an array. Received: a tf.data.Dataset ({held.name})"
+        )
     train = None if split == "all" else parts.train
     if modality == "image":
         return _Images(given, held, train, split, count, seed, features)
@@ -206,15 +233,17 @@ def _share_error(share: float, count: int) -> float:
     return math.sqrt(max(share * (1.0 - share), 0.0) / count)
 
 
-def take(source: Any, count: int, seed: int) -> np.ndarray:
-    """`count` images of a source, uint8 (N, H, W, C): a random choice, all if there are no more."""
-    if not source.exact or count >= len(source):
-        return np.asarray(source.arrays(count)["image"])
-    numbers = np.sort(np.random.default_rng(seed).choice(len(source), count, replace=False))
-    chunks = [
-        source.gather(tf.constant(numbers[i : i + 1024]))["image"] for i in range(0, count, 1024)
-    ]
-    return np.concatenate([chunk.numpy() for chunk in chunks])
+def choose(source: Any, count: int, seed: int) -> np.ndarray:
+    """The numbers of `count` items, a random choice; of all of them if there are no more."""
+    if count >= len(source):
+        return np.arange(len(source))
+    return np.sort(np.random.default_rng(seed).choice(len(source), count, replace=False))
+
+
+def images_of(source: Any, numbers: np.ndarray) -> np.ndarray:
+    """The images of these numbers, uint8 (N, H, W, C)."""
+    chunks = [numbers[i : i + 1024] for i in range(0, len(numbers), 1024)]
+    return np.concatenate([source.gather(tf.constant(c))["image"].numpy() for c in chunks])
 
 
 class _Subject:
@@ -223,6 +252,8 @@ class _Subject:
     METRICS: tuple[str, ...] = ()
     features, resize = "", "none"
     count: int
+    model: Any  # None where samples were given
+    _given: Any
 
     def __init__(self, split: str):
         self.split = split
@@ -230,6 +261,10 @@ class _Subject:
     def obstacle(self, name: str) -> str | None:
         """A sentence that says why a metric does not apply, or None."""
         return None
+
+    def panels(self) -> dict[str, Any]:
+        """What a person should look at, by title: images uint8 (H, W, C), or texts."""
+        raise NotImplementedError
 
     def measured(self, name: str) -> Row:
         """The row of a metric: its method returns a value, a standard error and what differs."""
@@ -252,10 +287,9 @@ class _Images(_Subject):
         self.model = given if hasattr(given, "generate") else None
         self._given = None if self.model else validate_images(given)
         shape = tuple(self.model.image_shape if self.model else self._given.shape[1:])
-        self.real = take(adapt(held, shape), IMAGES if count is None else count, seed)
-        available = len(self.real) if self.model else len(self._given)
-        self.count = min(len(self.real), available)
-        self.real = self.real[: self.count]
+        wanted = min(IMAGES if count is None else count, len(held))
+        self.count = wanted if self.model else min(wanted, len(self._given))
+        self.real = images_of(adapt(held, shape), choose(held, self.count, seed))
         self.train = None if train is None else reshape(train, shape)
         self.seed = seed
         named = default_extractor(held.name, shape) if features is None else extractor(features)
@@ -374,7 +408,9 @@ class _Images(_Subject):
     @functools.cached_property
     def memory(self) -> Any:
         """What `metrics.memorisation` says of thumbnails."""
-        train = thumbnails(take(self.train, REMEMBERED, self.seed))
+        numbers = choose(self.train, REMEMBERED, self.seed)
+        parts = [numbers[i : i + 4096] for i in range(0, len(numbers), 4096)]
+        train = np.concatenate([thumbnails(images_of(self.train, part)) for part in parts])
         fake, real = (thumbnails(x[:MEMORISED]) for x in (self.fake, self.real))
         return metrics.memorisation(fake, train, real)
 
@@ -392,6 +428,21 @@ class _Images(_Subject):
         value = self.memory.duplicates
         return value, _share_error(value, min(MEMORISED, self.count)), self._memory_facts
 
+    def panels(self) -> dict[str, Any]:
+        """Real beside generated; if there is a training part, what samples may be copies of."""
+        panels = {
+            "real": pictures.grid(self.real[:48], columns=8),
+            "generated": pictures.grid(self.fake[:48], columns=8),
+        }
+        if self.train is not None:
+            numbers = choose(self.train, REMEMBERED, self.seed)[self.memory.indices[:24]]
+            pairs = np.stack(
+                [_rows_of(self.fake[:24]), _rows_of(images_of(self.train, numbers))], 1
+            )
+            sheet = pictures.grid(pairs.reshape(-1, *self.fake.shape[1:]), columns=len(pairs[0, 0]))
+            panels["generated, each above the nearest training image"] = sheet
+        return panels
+
     def _nll(self) -> tuple:
         x = self.real[:LIKELIHOODS]
         log_weights = importance_weights(self.model, x, IMPORTANCE_SAMPLES, self.seed)
@@ -400,12 +451,17 @@ class _Images(_Subject):
         return values.mean(), float(values.std() / math.sqrt(len(x))), facts
 
 
+def _rows_of(images: np.ndarray) -> np.ndarray:
+    """Images (N, H, W, C) in rows of eight, as many as are full: (N / 8, 8, H, W, C)."""
+    width = min(8, len(images))
+    return images[: len(images) // width * width].reshape(-1, width, *images.shape[1:])
+
+
 def thumbnails(images: np.ndarray) -> np.ndarray:
     """Images of at most 16x16 pixels, as rows float32 (N, D) in 0..1."""
     height, width, channels = images.shape[1:]
-    shape = (min(height, THUMBNAIL), min(width, THUMBNAIL), channels)
-    parts = [reshape_images(images[i : i + 4096], shape) for i in range(0, len(images), 4096)]
-    return np.concatenate([np.asarray(part).reshape(len(part), -1) for part in parts]) / 255.0
+    small = reshape_images(images, (min(height, THUMBNAIL), min(width, THUMBNAIL), channels))
+    return small.numpy().reshape(len(images), -1) / np.float32(255.0)
 
 
 def importance_weights(model: Any, images: np.ndarray, k: int, seed: int) -> np.ndarray:
@@ -423,9 +479,7 @@ def importance_weights(model: Any, images: np.ndarray, k: int, seed: int) -> np.
 class _Texts(_Subject):
     METRICS = ("bits_per_character", "distinct_2", "self_bleu", "longest_copy")
 
-    def __init__(
-        self, given: Any, held: Any, train: Any, split: str, count: int | None, seed: int
-    ):
+    def __init__(self, given: Any, held: Any, train: Any, split: str, count: int | None, seed: int):
         super().__init__(split)
         self.model = given if hasattr(given, "generate") else None
         self.held, self.train, self.seed = held, train, seed
@@ -472,7 +526,14 @@ class _Texts(_Subject):
         longest = max(map(len, self.copies))
         return longest, None, {"features": "characters"}
 
+    def panels(self) -> dict[str, Any]:
+        """A sample; if there is a training part, the longest run that was copied."""
+        panels = {"generated": self.samples[0]}
+        if self.train is not None:
+            panels["the longest run of a sample in the training text"] = max(self.copies, key=len)
+        return panels
+
     @functools.cached_property
-    def copies(self) -> list[str]:
+    def copies(self) -> list[Any]:
         """Of each sample the longest run that stands in the training text."""
         return metrics.longest_copy(self.samples, self.train.text)

@@ -1,4 +1,4 @@
-"""Metrics during training, on validation data: `Measure` writes them, `QualityGate` goes by them."""
+"""Metrics on validation data during training: `Measure` writes them, `QualityGate` judges."""
 
 import time
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_genai import measuring
-from keras_genai._log import say
+from keras_genai._log import say, warn
 from keras_genai.data import Dataset
 
 
@@ -121,14 +121,13 @@ class QualityGate(keras.callbacks.Callback):
         if self.accepted:
             say(f"Accepted: {self.metric} is {self.values[-1]:.4g}")
         elif self.patience is not None and waited >= self.patience:
-            say(f"Not accepted: {self.metric} stays at {self.values[signed.index(min(signed))]:.4g}")
+            say(
+                f"Not accepted: {self.metric} stays at {self.values[signed.index(min(signed))]:.4g}"
+            )
         else:
             return
         self.model.stop_training = True
 
     def on_train_end(self, logs: Any = None) -> None:
         if not self.values:
-            raise ValueError(
-                f"The history never had {self.metric!r}: add Measure() before the gate, or pass "
-                f"validation data to fit(). Received: metric={self.metric!r}"
-            )
+            warn(f"QualityGate never saw {self.metric!r}: add Measure(), or pass validation data.")

@@ -114,8 +114,8 @@ class Extractor:
             )
         if channels is not None and shape[3] != channels and (shape[3], channels) != (1, 3):
             raise ValueError(
-                f"The extractor {self.name!r} takes images with {channels} channels; choose another "
-                f"with features=, for example 'efficientnet_lite0'. Received: images {shape}"
+                f"The extractor {self.name!r} takes images with {channels} channels; choose "
+                f"another, for example features='efficientnet_lite0'. Received: images {shape}"
             )
 
     def _prepared(self, images: np.ndarray) -> np.ndarray:

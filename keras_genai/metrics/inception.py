@@ -17,8 +17,6 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from keras_genai import _download
-
 URL = (
     "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/"
     "classify_image_graph_def.pb"
@@ -33,6 +31,8 @@ def load() -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
         ValueError: If the graph is not in the cache and cannot be downloaded.
         OSError: If the cache cannot be written.
     """
+    from keras_genai import _download  # here, since it is slow to import
+
     path = _download.fetch(URL, SHA256, "inception-2015-12-05.pb")
     return from_graph(path.read_bytes())
 

@@ -74,11 +74,12 @@ def train(name: str, source: Any, epochs: int) -> None:
     keras.utils.set_random_seed(0)
     parts = data.load(source)
     held = parts.test
-    if held is None or parts.train.num_classes is None:
+    image_shape, num_classes = parts.train.image_shape, parts.train.num_classes
+    if held is None or num_classes is None or image_shape is None:
         raise ValueError(f"A data set with labels and a test part is needed. Received: {source!r}")
     items, test = parts.train.arrays(), held.arrays()
-    model = network(parts.train.image_shape, parts.train.num_classes)
-    image = keras.Input(parts.train.image_shape)
+    model = network(image_shape, num_classes)
+    image = keras.Input(image_shape)
     moved = layers.RandomRotation(0.03)(layers.RandomTranslation(0.08, 0.08)(image))
     trained = keras.Model(image, model(moved)[1])
     steps = epochs * (len(items["image"]) // 128)
@@ -91,8 +92,8 @@ def train(name: str, source: Any, epochs: int) -> None:
     fact = {
         "accuracy": round(float((found == test["label"]).mean()), 4),
         "test_images": len(found),
-        "image_shape": list(parts.train.image_shape),
-        "classes": parts.train.num_classes,
+        "image_shape": list(image_shape),
+        "classes": num_classes,
         "epochs": epochs,
     }
     with atomic(FOLDER / f"{name}.npz") as temporary:

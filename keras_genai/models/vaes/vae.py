@@ -110,7 +110,7 @@ class VAE(ImageModel):
         }
 
     def log_weights(self, x, eps):
-        """log p(x, z) - log q(z|x) in nats, (B,), at the latents z of noise `eps` (B, Z).
+        """The importance weights log p(x, z) - log q(z|x), (B,), at the z of noise `eps` (B, Z).
 
         The log of their mean over many draws bounds log p(x) more tightly than the evidence lower
         bound, which is the mean of the logs: Burda, Grosse, Salakhutdinov, 2015,
