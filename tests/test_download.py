@@ -144,5 +144,3 @@ def test_a_cache_that_can_only_be_read(server, cache, monkeypatch):
     with pytest.raises(OSError, match="KERAS_GENAI_CACHE"):
         _download.fetch(server.url, SHA256, "other.pb")
     assert server.count == 1
-
-

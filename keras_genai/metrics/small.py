@@ -7,7 +7,9 @@ name: FD-mnist, KD-mnist.
 
 Accuracy on the test parts, with the weights in this package (`weights/accuracy.json`):
 
-ACCURACIES
+    mnist           99.45 % of 10,000
+    fashion_mnist   90.47 % of 10,000
+    glyphs          90.35 % of 2,000, 62 classes, in families of fonts it was not trained on
 
 The weights are float16, and `python -m keras_genai.metrics.small NAME` trains and writes them anew.
 """

@@ -17,9 +17,9 @@ from keras_genai.metrics import efficientnet, features, inception, small
 
 @pytest.fixture(scope="module")
 def pictures():
-    """Noise over gradients, uint8 (4, 20, 33, 3)."""
+    """Noise over gradients, uint8 (4, 20, 33, 3), so that no filter leaves 0..255."""
     rng = np.random.default_rng(0)
-    ramp = np.linspace(0, 200, 33)[None, None, :, None]
+    ramp = np.linspace(60, 140, 33)[None, None, :, None]
     return (ramp + rng.uniform(0, 55, (4, 20, 33, 3))).astype("uint8")
 
 
@@ -28,11 +28,11 @@ def pictures():
 
 @pytest.mark.parametrize("size", [(9, 12), (40, 50)])
 def test_clean_is_pillows_bicubic_filter(pictures, size):
-    """Pillow rounds bytes; without that it is the same filter, so within half a level."""
+    """Pillow rounds bytes, between its two passes too: without that it is the same filter."""
     ours = features.resize(pictures, size)
     for ours_one, picture in zip(ours, pictures, strict=True):
         theirs = Image.fromarray(picture).resize(size[::-1], Image.Resampling.BICUBIC)
-        error = np.abs(np.clip(ours_one, 0, 255) - np.asarray(theirs, "float32"))
+        error = np.abs(ours_one - np.asarray(theirs, "float32"))
         assert error.max() < 1.1 and error.mean() < 0.35
 
 
@@ -76,7 +76,7 @@ def test_the_stated_accuracy_is_that_of_the_weights():
 def test_each_is_small_and_stated(name):
     assert (small.FOLDER / f"{name}.npz").stat().st_size < 600_000
     fact = small.accuracies()[name]
-    assert f"{fact['accuracy']:.1%}" in small.__doc__
+    assert f"{name:15} {fact['accuracy']:.2%}".replace("%", " %") in small.__doc__
     assert fact["accuracy"] > {"mnist": 0.99, "fashion_mnist": 0.89, "glyphs": 0.85}[name]
 
 
@@ -94,15 +94,14 @@ def test_batches_do_not_matter_and_size_does_not():
 def test_training_writes_what_loading_reads(tmp_path, monkeypatch):
     monkeypatch.setattr(small, "FOLDER", tmp_path)
     rng = np.random.default_rng(0)
-    label = rng.integers(0, 2, 600)
-    image = (rng.uniform(0, 99, (600, 28, 28)) + 150 * label[:, None, None]).astype("uint8")
-    halves = {"x_train": image[:500], "y_train": label[:500]}
-    np.savez(tmp_path / "two.npz", **halves, x_test=image[500:], y_test=label[500:])
-    small.train("mnist", tmp_path / "two.npz", epochs=2)
+    image, label = rng.integers(0, 256, (160, 8, 8)).astype("uint8"), rng.integers(0, 3, 160)
+    parts = {"x_train": image[:128], "y_train": label[:128], "x_test": image[128:]}
+    np.savez(tmp_path / "noise.npz", **parts, y_test=label[128:])
+    small.train("mnist", tmp_path / "noise.npz", epochs=1)
     fact = small.accuracies()["mnist"]
-    assert fact["accuracy"] > 0.9 and fact["test_images"] == 100
-    found = small.load("mnist")(image[500:, ..., None])[1].numpy().argmax(1)
-    assert (found == label[500:]).mean() == pytest.approx(fact["accuracy"])
+    assert fact["image_shape"] == [8, 8, 1] and fact["test_images"] == 32
+    found = small.load("mnist")(image[128:, ..., None])[1].numpy().argmax(1)
+    assert (found == label[128:]).mean() == pytest.approx(fact["accuracy"], abs=1e-3)
 
 
 # Names, models, functions -----------------------------------------------------------------------
@@ -252,7 +251,9 @@ def test_tensors_are_read_without_torch():
         b"K\x00K\x03K\x02\x86K\x01K\x03\x86\x89ccollections\nOrderedDict\n)RtRu."
     )
     head = [pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {})]
-    file = b"".join([*head, opcodes, pickle.dumps(["a"], 2), struct.pack("<q", 6), values.tobytes()])
+    file = b"".join(
+        [*head, opcodes, pickle.dumps(["a"], 2), struct.pack("<q", 6), values.tobytes()]
+    )
     tensors = efficientnet.read_tensors(io.BytesIO(file))
     np.testing.assert_array_equal(tensors["weight"], values.reshape(2, 3).T)
 
