@@ -1,11 +1,14 @@
 """Feature extractors: sizes, names, the networks in the package and the one that is downloaded."""
 
 import hashlib
+import importlib.util
 import io
 import pickle
 import struct
+from pathlib import Path
 
 import keras
+import matplotlib
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -239,6 +242,18 @@ def test_the_network_has_the_tensors_of_the_paper():
     model = efficientnet.network()
     assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == 4_652_008
     assert [output.shape[1] for output in model.outputs] == [1280, 1000]
+
+
+@pytest.mark.skipif(
+    not importlib.util.find_spec(efficientnet.PACKAGE), reason="needs the extra `imagenet`"
+)
+def test_it_knows_a_uniform():
+    """The photograph of Admiral Hopper that comes with matplotlib."""
+    path = Path(matplotlib.get_data_path(), "sample_data", "grace_hopper.jpg")
+    photo = np.asarray(Image.open(path).convert("RGB"))[None, :512]
+    found, probabilities = features.extractor("efficientnet_lite0")(photo)
+    assert found.shape == (1, 1280)
+    assert probabilities[0].argmax() == 652 and probabilities[0, 652] > 0.2  # military uniform
 
 
 def test_tensors_are_read_without_torch():
