@@ -84,9 +84,9 @@ def _block(x: Any, kernel: int, strides: int, growth: int, filters: int, name: s
 
 
 def _convolution(x: Any, filters: int, kernel: int, strides: int, name: str, norm: str) -> Any:
-    x = layers.Conv2D(filters, kernel, strides=strides, padding="same", use_bias=False, name=name)(
-        x
-    )
+    x = layers.Conv2D(
+        filters, kernel, strides=strides, padding="same", use_bias=False, name=name
+    )(x)
     return layers.ReLU(6.0)(layers.BatchNormalization(epsilon=1e-3, name=norm)(x))
 
 

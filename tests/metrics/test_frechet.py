@@ -176,6 +176,7 @@ def test_inception_score_of_sure_and_of_undecided_classifiers():
     sure = np.eye(10)[np.arange(1000) % 10]
     mean, _ = inception_score(sure, splits=1)
     assert mean == pytest.approx(10.0, rel=1e-12)
+    assert inception_score(sure[np.argsort(sure.argmax(1))])[0] > 9.0  # shuffled before the split
     assert inception_score(np.full((1000, 10), 0.1)) == pytest.approx((1.0, 0.0))
     assert inception_score(sure[:1].repeat(1000, 0)) == pytest.approx((1.0, 0.0))
 

@@ -48,7 +48,7 @@ def test_equal_prdc(name, k):
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_equal_the_definition_where_distances_tie(k, closed, scale):
     rng = np.random.default_rng(k)
-    real, fake = rng.integers(0, 4, (60, 3)), rng.integers(0, 5, (80, 3))
+    real, fake = rng.integers(0, 9, (500, 3)), rng.integers(0, 11, (300, 3))
     fake[:20] = fake[0]  # one sample repeated: balls of radius 0
     expected = defined(real, fake, k, closed)
     shifted = [x * scale + 100.0 for x in (real, fake)]
@@ -77,7 +77,7 @@ def test_order_and_chunks_do_not_matter(monkeypatch):
 
 def test_nearest_distances_are_exact():
     rng = np.random.default_rng(0)
-    x, y = rng.normal(1000.0, 1.0, (50, 9)), rng.normal(1000.0, 1.0, (80, 9))
+    x, y = rng.normal(1e7, 1.0, (50, 9)), rng.normal(1e7, 1.0, (80, 9))
     x[7] = y[60]
     distances, indices = nearest_distances(x, y)
     brute = np.linalg.norm(x[:, None] - y[None], axis=-1)
@@ -124,9 +124,17 @@ def test_different_bins_of_clusters_by_hand():
     m = (p + q) / 2
     expected = ((p * np.log(p / m)).sum() + (q * np.log(q / m)).sum()) / 2
     assert divergence == pytest.approx(expected)
-    share, divergence = different_bins(real, of([0, 1000, 0, 0]), bins=4)
-    assert share == 1.0
+    assert different_bins(real, of([284, 216, 250, 250]), bins=4).share == 0.0  # 1.7 and 1.8 sigma
+    assert different_bins(real, of([284, 216, 250, 250]), bins=4, alpha=0.1).share == 0.5
+    assert different_bins(real, of([0, 1000, 0, 0]), bins=4).share == 1.0
     assert different_bins(real, real + 1e6, bins=4).jensen_shannon < np.log(2)
+
+
+def test_bins_are_those_of_k_means_that_has_converged():
+    x = np.random.default_rng(0).normal(size=(400, 3))
+    centres, bins = neighbours._k_means(x, 10, np.random.default_rng(0))
+    np.testing.assert_allclose(centres, [x[bins == k].mean(axis=0) for k in range(10)])
+    np.testing.assert_array_equal(bins, ((x[:, None] - centres) ** 2).sum(-1).argmin(axis=1))
 
 
 def test_alike_sets_differ_in_alpha_of_the_bins():

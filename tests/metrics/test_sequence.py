@@ -117,6 +117,11 @@ def test_longest_copy_at_the_ends_and_of_everything():
         longest_copy(["abc"], "")
 
 
+def test_longest_copy_of_a_text_that_repeats_itself():
+    assert longest_copy(["aaaaa", "baab"], "aaaa") == ["aaaa", "aa"]
+    assert longest_copy(["ababa"], "abab" * 50) == ["ababa"]
+
+
 def test_longest_copy_of_tokens():
     text = ["to", "be", "or", "not", "to", "be"]
     assert longest_copy([["not", "to", "think"], ["tobe"]], text) == [["not", "to"], []]
