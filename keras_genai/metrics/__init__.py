@@ -5,7 +5,7 @@ Features are an array (N, D), one row an item, from any extractor. Importing thi
 >>> import numpy as np
 >>> from keras_genai import metrics
 >>> real = np.random.default_rng(0).normal(size=(5000, 8))
->>> metrics.frechet_distance(real, real + 1)
+>>> round(metrics.frechet_distance(real, real + 1), 6)
 8.0
 """
 

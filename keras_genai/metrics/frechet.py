@@ -33,8 +33,8 @@ class FeatureStatistics:
     >>> for batch in batches:
     ...     statistics.update(batch)
 
-    Sums are taken around the mean of what came before (Chan, Golub and LeVeque 1983, equation
-    2.1), so that features far from zero lose no digits.
+    Sums are taken around the mean of what came before (Chan, Golub and LeVeque
+    1983), so that features far from zero lose no digits.
 
     Args:
         mean: (D,), for statistics that are known already, such as published ones.

@@ -53,8 +53,8 @@ def density_coverage(
 ) -> tuple[float, float]:
     """How many real balls hold a fake on average, and the share of real balls that hold any.
 
-    Naeem et al. 2020, https://arxiv.org/abs/2002.09797, equations 3 and 4, with balls as in
-    `precision_recall` around real items only. Density is divided by k: about 1 for fakes like the
+    Naeem et al. 2020, https://arxiv.org/abs/2002.09797, with balls as in `precision_recall`
+    around real items only. Density is divided by k: about 1 for fakes like the
     real items, exactly 1 for equal sets with `closed=False`, and not bounded by 1.
 
     Args:
@@ -148,7 +148,7 @@ def memorisation(
     """Whether samples are nearer to the training items than unseen items are.
 
     `closer` is the statistic of Meehan, Chaudhuri and Dasgupta 2020,
-    https://arxiv.org/abs/2004.05675 (section 3, with a single cell): P(d(sample) < d(test)) over
+    https://arxiv.org/abs/2004.05675, with a single cell: P(d(sample) < d(test)) over
     all pairs, ties half. Below 0.5 samples lie further out than unseen items: not copied, not good.
 
     Args:
@@ -184,7 +184,7 @@ def different_bins(
 ) -> DifferentBins:
     """The number of statistically different bins, as a share of all bins.
 
-    Richardson and Weiss 2018, https://arxiv.org/abs/1805.12462, section 2: k-means cuts the real
+    Richardson and Weiss 2018, https://arxiv.org/abs/1805.12462: k-means cuts the real
     items into bins, each item counts for its nearest centre, and a two-proportion z-test at level
     alpha tells the bins of which the fakes have too many or too few. Few items hide differences:
     state N.

@@ -180,8 +180,12 @@ def longest_copy(samples: Sequence[Text], training_text: Text) -> list[Text]:
 
     Returns:
         The first longest run of each sample, a part of it; its `len` is the number to state.
+
+    Raises:
+        ValueError: a single string in place of a list, an empty training text.
     """
     _check_list(samples)
+    check_count(len(training_text), 1)
     codes: dict[Hashable, str] = {}  # any token as one character, so that runs are substrings
     for token in itertools.chain(training_text, *samples):
         codes.setdefault(token, chr(len(codes)))
