@@ -12,6 +12,12 @@ def explained(error: OSError, what: str, path: str | os.PathLike) -> OSError:
     return OSError(error.errno, f"{error.strerror or error}: {what}. Received", os.fspath(path))
 
 
+def cache_folder() -> Path:
+    """Where downloads and decoded data sets live: `$KERAS_GENAI_CACHE`, or in the user's cache."""
+    default = Path.home() / ".cache" / "keras_genai"
+    return Path(os.environ.get("KERAS_GENAI_CACHE", default))
+
+
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
     """Gives a temporary path beside `path`; what was written there takes its place at the end.

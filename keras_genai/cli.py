@@ -1,4 +1,4 @@
-"""The command line: `keras-genai list | info | train | generate | publish | reproduce | fetch`.
+"""The command line, `keras-genai`: list, info, train, generate, measure, publish and so on.
 
 `--help`, `list`, `info` and misspelt names are answered from `zoo/index.json`: only what works with
 models or data imports Keras and TensorFlow, which takes seconds.
@@ -103,6 +103,7 @@ def _parse(typed: Sequence[str]) -> argparse.Namespace:
     _add_info(commands, recipes)
     _add_train(commands, recipes, words[1:] if words[:1] == ["train"] else [])
     _add_generate(commands)
+    _add_measure(commands)
     _add_publish(commands)
     _add_reproduce(commands)
     _add_fetch(commands)
@@ -497,6 +498,61 @@ def _write_texts(model: Any, args: argparse.Namespace) -> None:
         print(args.output)
     else:
         print(text)
+
+
+# measure ----------------------------------------------------------------------------------------
+
+
+def _add_measure(commands: Any) -> None:
+    words = "measure a trained model on held-out data: a table, metrics.json and a picture"
+    parser = commands.add_parser("measure", help=words, description=words, allow_abbrev=False)
+    parser.add_argument("path", metavar="RUN", type=Path, help="a run folder or a .keras file")
+    parser.add_argument("--data", metavar="NAME|PATH", help="default: what the run was trained on")
+    parser.add_argument("--samples", type=_typed(*INT), metavar="N",
+                        help="default: 10000 images or 100 texts")  # fmt: skip
+    parser.add_argument("--metrics", metavar="NAME,NAME", help="default: all that apply")
+    parser.add_argument("--features", metavar="NAME", help="what distances look at, such as mnist")
+    parser.add_argument("--seed", type=_typed(*INT), default=0, help="of the samples; default: 0")
+    parser.set_defaults(run=_measure)
+
+
+def _measure(args: argparse.Namespace) -> None:
+    from keras_genai import measure, zoo
+    from keras_genai._files import write_text
+
+    model = zoo.load(args.path)
+    table = measure(
+        model,
+        args.data or _trained_on(args.path, model),
+        metrics=args.metrics and args.metrics.split(","),
+        num_samples=args.samples,
+        seed=args.seed,
+        features=args.features,
+    )
+    print(table)
+    folder = args.path if args.path.is_dir() else args.path.parent
+    write_text(folder / "metrics.json", table.to_json())
+    table.save_picture(folder / "measure.png")
+    print(
+        _table(
+            [("Numbers", str(folder / "metrics.json")), ("Picture", str(folder / "measure.png"))]
+        )
+    )
+
+
+def _trained_on(path: Path, model: Any) -> str:
+    """The data of a run folder, else of the recipe."""
+    from keras_genai import zoo
+
+    config = path / "config.json"
+    if config.exists():
+        return json.loads(config.read_text("utf-8"))["data"]
+    if model.recipe is None:
+        raise _UsageError(
+            "A model without a recipe does not say what it was trained on: name data with --data. "
+            f"Received: {str(path)!r}"
+        )
+    return zoo.info(model.recipe).data
 
 
 # publish and reproduce --------------------------------------------------------------------------

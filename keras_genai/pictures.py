@@ -121,6 +121,43 @@ def save_loss_curve(
         figure.savefig(temporary)
 
 
+def save_measured(
+    path: str | os.PathLike,
+    panels: Mapping[str, np.ndarray | str],
+    shares: Mapping[str, float],
+    others: Sequence[str],
+) -> None:
+    """Draws what was measured: panels in a row, below them bars from 0 to 1, atomically.
+
+    Args:
+        path: Ends in `.png`.
+        panels: By title, images uint8 `(H, W, C)` or texts.
+        shares: By name, numbers of 0 to 1; what lies above is cut off, its number is written.
+        others: Lines of other numbers.
+    """
+    figure = Figure(figsize=(5 * len(panels), 7), dpi=100, layout="constrained")
+    halves = figure.add_gridspec(2, 1, height_ratios=(3, 2))
+    above, below = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
+    above_axes = np.ravel(above.subplots(1, len(panels)))
+    for axes, (title, panel) in zip(above_axes, panels.items(), strict=True):
+        axes.set_title(title, fontsize=10)
+        axes.axis("off")
+        if isinstance(panel, str):
+            lines = [textwrap.fill(line, 60) for line in panel.splitlines()]
+            words = "\n".join(lines).replace("$", r"\$")  # or matplotlib would read formulas
+            axes.text(0, 1, words, va="top", fontsize=8, family="monospace", clip_on=True)
+        else:
+            axes.imshow(panel.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes = below.subplots()
+    bars = axes.barh([*shares], [min(value, 1.0) for value in shares.values()], color="C0")
+    axes.bar_label(bars, [f"{value:.3g}" for value in shares.values()], padding=3, fontsize=8)
+    axes.set_xlim(0, 1.08)
+    axes.invert_yaxis()
+    axes.set_xlabel("   ".join(others))
+    with atomic(path) as temporary:
+        figure.savefig(temporary)
+
+
 def _to_pillow(image: np.ndarray, min_width: int) -> Image.Image:
     scale = max(1, -(-min_width // image.shape[1]))
     large = image.repeat(scale, 0).repeat(scale, 1)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_genai._files import cache_folder
 from keras_genai._log import say
 from keras_genai.data import arrays
 from keras_genai.data.arrays import ArraySource
@@ -212,12 +213,6 @@ def fit_centre(image: tf.Tensor, image_shape: ImageShape) -> tf.Tensor:
     return tf.ensure_shape(
         tf.cast(tf.clip_by_value(tf.round(image), 0.0, 255.0), tf.uint8), image_shape
     )
-
-
-def cache_folder() -> Path:
-    """Where decoded copies of large sets live: `$KERAS_GENAI_CACHE`, or in the user's cache."""
-    default = Path.home() / ".cache" / "keras_genai"
-    return Path(os.environ.get("KERAS_GENAI_CACHE", default))
 
 
 def _cached(

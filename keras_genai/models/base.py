@@ -141,6 +141,7 @@ class GenerativeModel(keras.Model):
         self.progress = training.Progress()
         self.recipe: str | None = None
         self.run_dir: Any = None  # where the last `fit` wrote
+        self.held_out: Any = None  # the validation data of the last `fit`
         self.arguments: dict[str, Any] = {}
         self._samplers: dict[Any, Any] = {}
 

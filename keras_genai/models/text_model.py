@@ -128,6 +128,35 @@ class TextModel(GenerativeModel):
         prompts = [self._start] * 3
         return [text.strip() for text in self.generate(prompts, max_length=300, seed=seed)]
 
+    def sample_texts(self, n: int, length: int, seed: int) -> list[str]:
+        """`n` texts of `length` characters from no prompt but the start of a line."""
+        texts = self.generate([self._start] * n, max_length=length + 1, seed=seed)
+        return [text[1:] for text in texts]
+
+    def text_nll(self, text: str) -> np.ndarray:
+        """-log p in nats of all characters of `text` but the first, each once, `(len(text) - 1,)`.
+
+        The text is read in windows of `sequence_length`, each from an empty memory as in training:
+        its first characters are guessed from little, so that the mean is an upper bound.
+        """
+        ids, length = self.encode_text(text), self.sequence_length
+        whole = (len(ids) - 1) // length
+        windows = np.lib.stride_tricks.sliding_window_view(ids, length + 1)[::length][:whole]
+        parts = [self._window_nll(windows[i : i + 64]) for i in range(0, whole, 64)]
+        rest = ids[whole * length :]
+        return np.concatenate([part.ravel() for part in [*parts, self._window_nll(rest[None])]])
+
+    def _window_nll(self, ids: np.ndarray) -> np.ndarray:
+        """Nats `(B, T)` of the characters of windows `(B, T + 1)` but the first of each."""
+        if "nll" not in self._samplers:
+            self._samplers["nll"] = tf.function(
+                lambda x: tf.nn.sparse_softmax_cross_entropy_with_logits(
+                    labels=x[:, 1:], logits=self(x[:, :-1], training=False)
+                ),
+                [tf.TensorSpec((None, None), "int32")],
+            )
+        return self._samplers["nll"](ids).numpy()
+
     @property
     def _start(self) -> str:
         return "\n" if "\n" in self.vocabulary else self.vocabulary[0]

@@ -284,7 +284,7 @@ def plan(
     verbose: Any,
 ) -> Plan:
     """Settles everything that `fit` needs, or raises; nothing is trained yet."""
-    from keras_genai.callbacks import health, run_folder, samples
+    from keras_genai.callbacks import health, measure, run_folder, samples
 
     recipe = _recipe(model)
     _check_budget(minutes, epochs=epochs, batch_size=batch_size, steps_per_epoch=steps_per_epoch)
@@ -304,7 +304,9 @@ def plan(
     if not model.optimizer.built:  # compiled anew since the model was built
         model.optimizer.build(model.trainable_variables)
     source = model.prepare(parts.train)
-    validation = _validation(model, parts, split, validation_data, reading)
+    held_out = _validation(model, parts, split, validation_data, reading)
+    validation = None if held_out is None else model.prepare(held_out)
+    model.held_out = parts.validation if held_out is None else held_out
 
     position, end = (tf.Variable(0, dtype="int64", trainable=False) for _ in range(2))
     steps = _steps(source, batch_size, steps_per_epoch)
@@ -344,14 +346,17 @@ def plan(
     follow = FollowProgress(position, end, steps, math.inf if minutes is None else minutes * 60)
     stop = StopWhenAsked(follow)
     watch = health.Health(source, folder.rows if folder else ())
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks = callbacks.callbacks
+    user = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else [*(callbacks or [])]
+    # Before the folder, which writes down what an epoch's logs hold.
+    measures = [callback for callback in user if isinstance(callback, measure.Measure)]
+    user = [callback for callback in user if callback not in measures]
     # Health comes before the folder: broken weights must not replace a good checkpoint.
-    own: list[keras.callbacks.Callback] = [follow, watch]
+    own: list[keras.callbacks.Callback] = [follow, watch, *measures]
     if folder:
         folder.advice = watch.advice
         own += [folder, samples.writer(model, folder.path, source)]
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        callbacks = callbacks.callbacks
-    user = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else callbacks or []
     if not distribution.is_chief(model.distribute_strategy):
         verbose = 0
     if verbose != 0:
@@ -444,7 +449,7 @@ def _mention(model: Any, recipe: Any, y: Any, batch_size: int) -> None:
 def _validation(
     model: Any, parts: Any, validation_split: float, validation_data: Any, reading: dict[str, Any]
 ) -> Any:
-    """The source to validate on, adapted to the model, or None."""
+    """The source to validate on, or None."""
     source = None
     if validation_data is not None:
         pair = validation_data if isinstance(validation_data, tuple) else (validation_data,)
@@ -457,7 +462,7 @@ def _validation(
         source = loaded.train if loaded.validation is None else loaded.validation
     elif validation_split:
         source = parts.validation
-    return None if source is None else model.prepare(source)
+    return source
 
 
 def _steps(source: Any, batch_size: int, steps_per_epoch: int | None) -> int:

@@ -10,6 +10,7 @@ import pkgutil
 
 from keras_genai import models
 from keras_genai.zoo import registry
+from keras_genai.zoo.comparing import Comparison, compare
 from keras_genai.zoo.loading import load
 from keras_genai.zoo.publishing import publish, reproduce
 from keras_genai.zoo.registry import Recipe, get, info, register
@@ -18,4 +19,16 @@ from keras_genai.zoo.registry import names as list  # noqa: A004
 for _module in pkgutil.walk_packages(models.__path__, models.__name__ + "."):
     importlib.import_module(_module.name)
 
-__all__ = ["Recipe", "get", "info", "list", "load", "publish", "register", "registry", "reproduce"]
+__all__ = [
+    "Comparison",
+    "Recipe",
+    "compare",
+    "get",
+    "info",
+    "list",
+    "load",
+    "publish",
+    "register",
+    "registry",
+    "reproduce",
+]

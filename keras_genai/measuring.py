@@ -1,0 +1,539 @@
+"""`measure`: what a model is worth, in numbers, on data it has not seen.
+
+Every number stands beside what it depends on: how many samples, which feature extractor, how
+images were resized, which part of the data. Definitions are in `keras_genai.metrics`.
+"""
+
+import dataclasses
+import difflib
+import functools
+import json
+import math
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_genai import __version__, metrics, pictures
+from keras_genai import data as data_module
+from keras_genai._log import say, warn
+from keras_genai.data.images import adapt, reshape, reshape_images, validate_images
+from keras_genai.metrics.features import default_extractor, extractor
+from keras_genai.metrics.frechet import MIN_FRECHET_COUNT
+
+IMAGES, TEXTS = 10_000, 100  # samples, unless told otherwise
+CHARACTERS = 500  # of a generated text
+# Copies are looked for in small pictures: a copy stays one, and shifts by a pixel count less.
+THUMBNAIL, MEMORISED, REMEMBERED = 16, 2_000, 60_000
+LIKELIHOODS, IMPORTANCE_SAMPLES = 500, 50
+SHARES = (
+    "precision", "recall", "density", "coverage", "different_bins", "class_distance",
+    "closer_to_train", "copies", "distinct_2", "self_bleu",
+)  # fmt: skip
+HIGHER_IS_BETTER = ("IS", "precision", "recall", "density", "coverage", "modes", "distinct_2")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One number, and what it depends on.
+
+    Attributes:
+        name: Of the metric; distances bear the extractor's name unless they are FID, KID or IS.
+        value: The number.
+        standard_error: Of the value over draws of samples, or None where there is no estimate.
+        samples: N, of each set.
+        features: The extractor, or what else was looked at.
+        resize: How images were brought to its size.
+        split: The part of the data: test, validation, or all where there is one part only.
+    """
+
+    name: str
+    value: float
+    standard_error: float | None
+    samples: int
+    features: str
+    resize: str
+    split: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """What `measure` found. `table["FD"]` is a number, `print(table)` shows all.
+
+    Attributes:
+        rows: The numbers.
+        facts: What holds for all of them: model, data, seed, version.
+        subject: What was measured, for `save_picture`.
+    """
+
+    rows: tuple[Row, ...]
+    facts: Mapping[str, Any]
+    subject: Any = dataclasses.field(repr=False, compare=False)
+
+    def __getitem__(self, name: str) -> float:
+        """The value of a metric; "FD" also finds "FD-mnist"."""
+        for row in self.rows:
+            if name in (row.name, row.name.partition("-")[0]):
+                return row.value
+        raise KeyError(
+            f"This table has {', '.join(row.name for row in self.rows)}. Received: {name!r}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The facts, and the rows as dicts under "metrics"."""
+        return {**self.facts, "metrics": [dataclasses.asdict(row) for row in self.rows]}
+
+    def to_json(self) -> str:
+        """As `to_dict`, for a file."""
+        return json.dumps(self.to_dict(), indent=1) + "\n"
+
+    def save_picture(self, path: str | os.PathLike) -> None:
+        """Draws real beside generated, what was nearly copied, and the numbers as bars.
+
+        Args:
+            path: Ends in `.png`.
+        """
+        # Numbers that lie in 0..1 can be drawn on one scale; the others are written.
+        shares = {row.name: row.value for row in self.rows if row.name in SHARES}
+        others = [f"{row.name} {row.value:.4g}" for row in self.rows if row.name not in SHARES]
+        pictures.save_measured(path, self.subject.panels(), shares, others)
+
+    def __str__(self) -> str:
+        head = ("metric", "value", "±", "N", "features", "resize", "split")
+        body = [
+            (
+                row.name,
+                f"{row.value:.4g}",
+                "" if row.standard_error is None else f"{row.standard_error:.2g}",
+                f"{row.samples:,}",
+                row.features,
+                row.resize,
+                row.split,
+            )
+            for row in self.rows
+        ]
+        return columns([head, *body], right=(1, 2, 3))
+
+
+def columns(lines: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Lines of cells as text; the columns numbered in `right` hold numbers, set to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rows = (
+        "  ".join(
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )
+    return "\n".join(row.rstrip() for row in rows)
+
+
+def measure(
+    model_or_samples: Any,
+    data: Any,
+    metrics: Sequence[str] | None = None,
+    num_samples: int | None = None,
+    seed: int = 0,
+    features: Any = None,
+) -> Table:
+    """Measures a model, or samples of any origin, against held-out data.
+
+    Images are compared with as many real ones of the test part: Fréchet and kernel distance,
+    precision, recall, density, coverage, bins, classes; copies of training images are looked for;
+    models with a likelihood get a bound on it. Of texts the bits a character, the variety and the
+    longest copies are measured.
+
+    Args:
+        model_or_samples: A model; or images uint8 (N, H, W[, C]); or a list of texts.
+        data: As in `fit`. Of its parts the test part counts, else the validation part, else all;
+            copies are looked for in the training part.
+        metrics: Names of metrics; all that apply by default.
+        num_samples: N. By default 10,000 images, or as many as there are, or 100 texts.
+        seed: Of the samples, and of all that is drawn in measuring.
+        features: A feature extractor, by name or as a model or function, as
+            `keras_genai.metrics.features.extractor` takes it; by default the one for the data.
+
+    Raises:
+        ValueError: If there is no such metric, or it does not apply.
+    """
+    given = model_or_samples
+    is_model = hasattr(given, "generate")
+    modality = given.modality if is_model else _modality(given)
+    if num_samples is not None and num_samples < 2:
+        raise ValueError(f"`num_samples` must be at least 2. Received: num_samples={num_samples}")
+    parts = given.open_data(data) if is_model else data_module.load(data, modality=modality)
+    if is_model:
+        given.settle(parts)
+    subject = subject_of(given, modality, parts, num_samples, seed, features)
+    names = metrics
+    if names is None:
+        names = [name for name in subject.METRICS if subject.obstacle(name) is None]
+    check_names(names, subject)
+    say(f"Measuring {subject.count:,} {modality}s against {parts.name} ({subject.split}).")
+    rows = tuple(subject.measured(name) for name in names)
+    if {"FD", "FID"} & {*names} and subject.count < MIN_FRECHET_COUNT:
+        warn(
+            f"a Fréchet distance of {subject.count:,} images is mostly bias: compare it with those "
+            "of as many images only, or look at the kernel distance."
+        )
+    facts = {
+        "model": (given.recipe or type(given).__name__) if is_model else "samples",
+        "data": parts.name,
+        "seed": seed,
+        "keras_genai": __version__,
+    }
+    return Table(rows, facts, subject)
+
+
+def subject_of(
+    given: Any, modality: str, parts: data_module.Dataset, count: int | None, seed: int,
+    features: Any = None,
+) -> "_Subject":  # fmt: skip
+    """What is measured, with the part of the data it is measured on."""
+    candidates = {"test": parts.test, "validation": parts.validation, "all": parts.train}
+    split, held = next((name, part) for name, part in candidates.items() if part is not None)
+    if not held.exact:
+        raise ValueError(
+            "Samples are measured against data that can be read in any order, such as a name, a "
+            f"folder or an array. Received: a tf.data.Dataset ({held.name})"
+        )
+    train = None if split == "all" else parts.train
+    if modality == "image":
+        return _Images(given, held, train, split, count, seed, features)
+    return _Texts(given, held, train, split, count, seed)
+
+
+def _modality(samples: Any) -> str:
+    is_text = isinstance(samples, (list, tuple)) and samples and isinstance(samples[0], str)
+    return "text" if is_text else "image"
+
+
+def check_names(names: Sequence[str], subject: "_Subject") -> None:
+    """Raises ValueError where a metric does not exist or does not apply."""
+    if isinstance(names, str):
+        raise ValueError(f"`metrics` is a list of names: [{names!r}]. Received: metrics={names!r}")
+    for name in names:
+        if name not in subject.METRICS:
+            close = difflib.get_close_matches(name, subject.METRICS, n=1, cutoff=0.4)
+            hint = f"Did you mean {close[0]!r}? " if close else ""
+            raise ValueError(
+                f"There is no metric of this name. {hint}There are {', '.join(subject.METRICS)}. "
+                f"Received: {name!r}"
+            )
+        obstacle = subject.obstacle(name)
+        if obstacle:
+            raise ValueError(f"{obstacle} Received: {name!r}")
+
+
+def _share_error(share: float, count: int) -> float:
+    """The standard error of a share of `count` independent items."""
+    return math.sqrt(max(share * (1.0 - share), 0.0) / count)
+
+
+def choose(source: Any, count: int, seed: int) -> np.ndarray:
+    """The numbers of `count` items, a random choice; of all of them if there are no more."""
+    if count >= len(source):
+        return np.arange(len(source))
+    return np.sort(np.random.default_rng(seed).choice(len(source), count, replace=False))
+
+
+def images_of(source: Any, numbers: np.ndarray) -> np.ndarray:
+    """The images of these numbers, uint8 (N, H, W, C)."""
+    chunks = [numbers[i : i + 1024] for i in range(0, len(numbers), 1024)]
+    return np.concatenate([source.gather(tf.constant(c))["image"].numpy() for c in chunks])
+
+
+class _Subject:
+    """What is measured; intermediate results that several metrics need are kept."""
+
+    METRICS: tuple[str, ...] = ()
+    features, resize = "", "none"
+    count: int
+    model: Any  # None where samples were given
+    _given: Any
+
+    def __init__(self, split: str):
+        self.split = split
+
+    def obstacle(self, name: str) -> str | None:
+        """A sentence that says why a metric does not apply, or None."""
+        return None
+
+    def panels(self) -> dict[str, Any]:
+        """What a person should look at, by title: images uint8 (H, W, C), or texts."""
+        raise NotImplementedError
+
+    def measured(self, name: str) -> Row:
+        """The row of a metric: its method returns a value, a standard error and what differs."""
+        value, error, *changes = getattr(self, f"_{name.lower()}")()
+        row = Row(name, float(value), error, self.count, self.features, self.resize, self.split)
+        return dataclasses.replace(row, **changes[0]) if changes else row
+
+
+class _Images(_Subject):
+    METRICS = (
+        "FD", "FID", "KD", "KID", "IS", "precision", "recall", "density", "coverage",
+        "different_bins", "modes", "class_distance", "closer_to_train", "copies", "nll",
+    )  # fmt: skip
+
+    def __init__(
+        self, given: Any, held: Any, train: Any, split: str, count: int | None, seed: int,
+        features: Any,
+    ):  # fmt: skip
+        super().__init__(split)
+        self.model = given if hasattr(given, "generate") else None
+        self._given = None if self.model else validate_images(given)
+        shape = tuple(self.model.image_shape if self.model else self._given.shape[1:])
+        wanted = min(IMAGES if count is None else count, len(held))
+        self.count = wanted if self.model else min(wanted, len(self._given))
+        self.real = images_of(adapt(held, shape), choose(held, self.count, seed))
+        self.train = None if train is None else reshape(train, shape)
+        self.seed = seed
+        named = default_extractor(held.name, shape) if features is None else extractor(features)
+        self.extractor, self.features = named, named.name
+        self.resize = "none" if named.shape[:2] == shape[:2] else named.resize
+        # The classes of digits are among those of glyphs.
+        self.own_classes = features is not None or held.name in (named.name, "digits")
+
+    @functools.cached_property
+    def fake(self) -> np.ndarray:
+        """uint8 (N, H, W, C)."""
+        if self.model is None:
+            return self._given[: self.count]
+        return self.model.generate(self.count, seed=self.seed)
+
+    @functools.cached_property
+    def _real_seen(self) -> tuple[np.ndarray, np.ndarray | None]:
+        return self.extractor(self.real)
+
+    @functools.cached_property
+    def _fake_seen(self) -> tuple[np.ndarray, np.ndarray | None]:
+        return self.extractor(self.fake)
+
+    @property
+    def _pair(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._real_seen[0], self._fake_seen[0]
+
+    @property
+    def _classes(self) -> tuple[Any, Any]:
+        return self._real_seen[1], self._fake_seen[1]
+
+    def obstacle(self, name: str) -> str | None:
+        """As in the base."""
+        genuine = self.features == "inception_2015"
+        if name in ("FID", "KID", "IS") and not genuine:
+            return (
+                "FID, KID and IS are of the features 'inception_2015'; on others the distances are "
+                "called FD and KD: say features='inception_2015', or ask for those."
+            )
+        if name in ("FD", "KD") and genuine:
+            return "On the features 'inception_2015' these are called FID and KID."
+        if name in ("modes", "class_distance") and not self._has_classes:
+            return "This needs an extractor that gives probabilities of the data's own classes."
+        if name in ("closer_to_train", "copies") and self.train is None:
+            return "Copies are looked for in a training part, which these data do not have."
+        if name == "nll" and not hasattr(self.model, "log_weights"):
+            return "Only a model with a method `log_weights` has a likelihood."
+        return None
+
+    @property
+    def _has_classes(self) -> bool:
+        genuine = self.features == "inception_2015"  # its 1008 classes are of ImageNet
+        return self.own_classes and not genuine and self._real_seen[1] is not None
+
+    def _fd(self) -> tuple:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of few images: `measure` speaks of that once
+            value = metrics.frechet_distance(*self._pair)
+        return value, None, {"name": f"FD-{self.features}"}
+
+    def _fid(self) -> tuple:
+        return *self._fd()[:2], {"name": "FID"}
+
+    def _kd(self) -> tuple:
+        size = min(1000, self.count // 2)
+        value, deviation = metrics.kernel_distance(*self._pair, subset_size=size, seed=self.seed)
+        # As many subsets as are disjoint count as independent.
+        error = deviation / math.sqrt(self.count / size)
+        return value, error, {"name": f"KD-{self.features}"}
+
+    def _kid(self) -> tuple:
+        return *self._kd()[:2], {"name": "KID"}
+
+    def _is(self) -> tuple:
+        splits = min(10, self.count)
+        value, deviation = metrics.inception_score(self._classes[1], splits, self.seed)
+        return value, deviation / math.sqrt(splits)
+
+    @functools.cached_property
+    def _precision_recall(self) -> tuple[float, float]:
+        return metrics.precision_recall(*self._pair)
+
+    @functools.cached_property
+    def _density_coverage(self) -> tuple[float, float]:
+        return metrics.density_coverage(*self._pair)
+
+    def _precision(self) -> tuple:
+        value = self._precision_recall[0]
+        return value, _share_error(value, self.count)
+
+    def _recall(self) -> tuple:
+        value = self._precision_recall[1]
+        return value, _share_error(value, self.count)
+
+    def _density(self) -> tuple:
+        return self._density_coverage[0], None
+
+    def _coverage(self) -> tuple:
+        value = self._density_coverage[1]
+        return value, _share_error(value, self.count)
+
+    def _different_bins(self) -> tuple:
+        # With fewer than 20 images a bin the test sees hardly any difference.
+        bins = max(2, min(100, self.count // 20))
+        share = metrics.different_bins(*self._pair, bins=bins, seed=self.seed).share
+        return share, _share_error(share, bins)
+
+    def _modes(self) -> tuple:
+        known = self._classes[0].shape[1]
+        facts = {"features": f"{self.features} ({known} classes)"}
+        return metrics.modes_covered(*self._classes), None, facts
+
+    def _class_distance(self) -> tuple:
+        return metrics.total_variation(*self._classes), None
+
+    @functools.cached_property
+    def memory(self) -> Any:
+        """What `metrics.memorisation` says of thumbnails."""
+        numbers = choose(self.train, REMEMBERED, self.seed)
+        parts = [numbers[i : i + 4096] for i in range(0, len(numbers), 4096)]
+        train = np.concatenate([thumbnails(images_of(self.train, part)) for part in parts])
+        fake, real = (thumbnails(x[:MEMORISED]) for x in (self.fake, self.real))
+        return metrics.memorisation(fake, train, real)
+
+    @property
+    def _memory_facts(self) -> dict[str, Any]:
+        count = min(MEMORISED, self.count)
+        return {"samples": count, "features": "pixels", "resize": f"{THUMBNAIL}x{THUMBNAIL}"}
+
+    def _closer_to_train(self) -> tuple:
+        count = min(MEMORISED, self.count)
+        # The deviation of the Mann-Whitney statistic for sets that are alike.
+        return self.memory.closer, math.sqrt((2 * count + 1) / (12 * count**2)), self._memory_facts
+
+    def _copies(self) -> tuple:
+        value = self.memory.duplicates
+        return value, _share_error(value, min(MEMORISED, self.count)), self._memory_facts
+
+    def panels(self) -> dict[str, Any]:
+        """Real beside generated; if there is a training part, what samples may be copies of."""
+        panels = {
+            "real": pictures.grid(self.real[:48], columns=8),
+            "generated": pictures.grid(self.fake[:48], columns=8),
+        }
+        if self.train is not None:
+            numbers = choose(self.train, REMEMBERED, self.seed)[self.memory.indices[:24]]
+            pairs = np.stack(
+                [_rows_of(self.fake[:24]), _rows_of(images_of(self.train, numbers))], 1
+            )
+            sheet = pictures.grid(pairs.reshape(-1, *self.fake.shape[1:]), columns=len(pairs[0, 0]))
+            panels["generated, each above the nearest training image"] = sheet
+        return panels
+
+    def _nll(self) -> tuple:
+        x = self.real[:LIKELIHOODS]
+        log_weights = importance_weights(self.model, x, IMPORTANCE_SAMPLES, self.seed)
+        values = metrics.importance_nll(log_weights)
+        facts = {"samples": len(x), "features": f"nats, k={IMPORTANCE_SAMPLES}", "resize": "none"}
+        return values.mean(), float(values.std() / math.sqrt(len(x))), facts
+
+
+def _rows_of(images: np.ndarray) -> np.ndarray:
+    """Images (N, H, W, C) in rows of eight, as many as are full: (N / 8, 8, H, W, C)."""
+    width = min(8, len(images))
+    return images[: len(images) // width * width].reshape(-1, width, *images.shape[1:])
+
+
+def thumbnails(images: np.ndarray) -> np.ndarray:
+    """Images of at most 16x16 pixels, as rows float32 (N, D) in 0..1."""
+    height, width, channels = images.shape[1:]
+    small = reshape_images(images, (min(height, THUMBNAIL), min(width, THUMBNAIL), channels))
+    return small.numpy().reshape(len(images), -1) / np.float32(255.0)
+
+
+def importance_weights(model: Any, images: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """Log weights (K, N) of `model.log_weights`, with k draws of noise an image."""
+    rng = np.random.default_rng(seed)
+
+    def draw(x: tf.Tensor) -> np.ndarray:
+        eps = rng.standard_normal((k, len(x), model.latent_dim), "float32")
+        return np.stack([compiled(x, e).numpy() for e in eps], axis=1)  # B K
+
+    compiled = tf.function(model.log_weights, reduce_retracing=True)
+    return model.in_batches(draw, images).T
+
+
+class _Texts(_Subject):
+    METRICS = ("bits_per_character", "distinct_2", "self_bleu", "longest_copy")
+
+    def __init__(self, given: Any, held: Any, train: Any, split: str, count: int | None, seed: int):
+        super().__init__(split)
+        self.model = given if hasattr(given, "generate") else None
+        self.held, self.train, self.seed = held, train, seed
+        self.count = count or TEXTS
+        self._given = given
+        if self.model is None:
+            self.count = min(self.count, len(given))
+
+    @functools.cached_property
+    def samples(self) -> list[str]:
+        """Texts, without the prompt they began with."""
+        if self.model is None:
+            return [*self._given[: self.count]]
+        return self.model.sample_texts(self.count, CHARACTERS, self.seed)
+
+    def obstacle(self, name: str) -> str | None:
+        """As in the base."""
+        if name == "bits_per_character" and self.model is None:
+            return "Only a model gives probabilities of characters, texts do not."
+        if name == "longest_copy" and self.train is None:
+            return "Copies are looked for in a training part, which these data do not have."
+        return None
+
+    @functools.cached_property
+    def _words(self) -> int:
+        """To how many words each sample is cut: both metrics of variety depend on it."""
+        return min(50, *(len(text.split()) for text in self.samples))
+
+    def _bits_per_character(self) -> tuple:
+        text = self.held.text
+        nll = self.model.text_nll(text)  # of all characters but the first
+        value = metrics.bits_per_character(nll, len(nll))
+        return value, None, {"samples": len(nll), "features": "characters of the text"}
+
+    def _distinct_2(self) -> tuple:
+        value = metrics.distinct_n(self.samples, 2, self.count, self._words)
+        return value, None, {"features": f"{self._words} words each"}
+
+    def _self_bleu(self) -> tuple:
+        value = metrics.self_bleu(self.samples, 4, self.count, self._words)
+        return value, None, {"features": f"{self._words} words each"}
+
+    def _longest_copy(self) -> tuple:
+        longest = max(map(len, self.copies))
+        return longest, None, {"features": "characters"}
+
+    def panels(self) -> dict[str, Any]:
+        """A sample; if there is a training part, the longest run that was copied."""
+        panels = {"generated": self.samples[0]}
+        if self.train is not None:
+            panels["the longest run of a sample in the training text"] = max(self.copies, key=len)
+        return panels
+
+    @functools.cached_property
+    def copies(self) -> list[Any]:
+        """Of each sample the longest run that stands in the training text."""
+        return metrics.longest_copy(self.samples, self.train.text)

@@ -1,0 +1,129 @@
+"""`Measure` and `QualityGate` in a training."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+from contract_data import images, text, tiny
+
+from keras_genai import measuring
+from keras_genai.callbacks import Measure, QualityGate
+
+
+def brightness(x):
+    """One feature an image and another."""
+    return np.stack([x.mean((1, 2, 3)), x.std((1, 2, 3))], axis=1)
+
+
+MEASURE = {"num_samples": 20, "features": brightness, "share": 1e9}
+FIT = {"batch_size": 16, "validation_split": 0.5, "verbose": 0}
+
+
+def test_metrics_are_written_into_history_and_file(tmp_path):
+    model = tiny("gan")
+    measures = Measure(every=2, metrics=("FD", "precision"), **MEASURE)
+    history = model.fit(images(48), epochs=4, callbacks=[measures], run_dir=tmp_path, **FIT)
+    assert len(history.history["val_FD"]) == 2  # epochs 2 and 4
+    rows = list(csv.DictReader((tmp_path / "history.csv").open()))
+    assert [bool(row["val_FD"]) for row in rows] == [False, True, False, True]
+    # The last number is that of the model as it is now, on the held-out half.
+    held = images(48)[24:]
+    table = measuring.measure(model, held, ["FD"], num_samples=20, features=brightness)
+    assert history.history["val_FD"][-1] == pytest.approx(table["FD"])
+
+
+def test_training_ends_in_the_same_bits():
+    weights = []
+    for callbacks in ([], [Measure(**MEASURE)]):
+        model = tiny("gan")
+        model.fit(images(48), epochs=2, callbacks=callbacks, run_dir=False, **FIT)
+        weights.append(model.get_weights())
+    for without, with_measures in zip(*weights, strict=True):
+        np.testing.assert_array_equal(without, with_measures)
+
+
+def test_the_cost_is_bounded():
+    """After the first, a measurement waits until its share of the time has grown."""
+    model = tiny("gan")
+    dear = Measure(**{**MEASURE, "share": 1e-9})
+    history = model.fit(images(48), epochs=3, callbacks=[dear], run_dir=False, **FIT)
+    assert len(history.history["val_FD"]) == 1
+    assert dear.seconds > 0
+
+
+def test_text_is_measured_in_bits():
+    model = tiny("char_rnn")
+    bits = Measure(metrics=("bits_per_character",), share=1e9)
+    history = model.fit(
+        text(0) + text(1), epochs=1, batch_size=16, validation_split=0.5, verbose=0,
+        callbacks=bits, run_dir=False,
+    )  # fmt: skip
+    found = history.history["val_bits_per_character"][0]
+    nats = history.history["val_loss"][0]  # the same windows, without the rest at the end
+    assert found == pytest.approx(nats / math.log(2), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fit", "message"),
+    [
+        ({}, {"validation_split": 0.0}, "needs validation data"),
+        ({"metrics": ("FDD",)}, {}, "Did you mean 'FD'"),
+        ({"metrics": ("copies",)}, {}, "training part"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_training(arguments, fit, message):
+    model = tiny("gan")
+    with pytest.raises(ValueError, match=f"{message}.*Received: "):
+        model.fit(
+            images(48), epochs=1, run_dir=False,
+            callbacks=Measure(**{**MEASURE, **arguments}), **{**FIT, **fit},
+        )  # fmt: skip
+    assert model.progress.step == 0
+
+
+def test_a_cost_that_makes_no_sense_is_refused():
+    with pytest.raises(ValueError, match="Received: every=0"):
+        Measure(every=0)
+
+
+class Script(Measure):
+    """Writes numbers that are known beforehand."""
+
+    def __init__(self, values, name="val_FD"):
+        super().__init__()
+        self.values, self.name = values, name
+
+    def on_train_begin(self, logs=None):
+        pass
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.values[epoch] is not None:
+            logs[self.name] = self.values[epoch]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "gate", "epochs", "accepted"),
+    [
+        ("val_FD", [9, 5, 3, 1], {"better_than": 4}, 3, True),
+        ("val_FD", [9, None, 3, 1], {"better_than": 4}, 3, True),
+        ("val_FD", [9, 5, 6, 7], {"better_than": 4, "patience": 2}, 4, False),
+        ("val_FD", [9, 5, 6, 7], {"better_than": 4, "patience": 1}, 3, False),
+        ("val_precision", [0.1, 0.3, 0.6, 0.9], {"better_than": 0.5}, 3, True),
+        ("val_precision", [0.4, 0.3, 0.2, 0.9], {"better_than": 0.5, "patience": 2}, 3, False),
+    ],
+)
+def test_the_gate(name, values, gate, epochs, accepted):
+    model, judge = tiny("gan"), QualityGate(name, **gate)
+    model.fit(
+        images(16), epochs=4, batch_size=16, verbose=0, run_dir=False,
+        callbacks=[judge, Script(values, name)],
+    )  # fmt: skip
+    assert (model.progress.epoch, judge.accepted) == (epochs, accepted)
+
+
+def test_a_gate_that_sees_nothing_says_so(capsys):
+    judge = QualityGate("val_FD", better_than=1)
+    tiny("gan").fit(images(16), epochs=1, batch_size=16, verbose=0, run_dir=False, callbacks=judge)
+    assert "never saw 'val_FD'" in capsys.readouterr().out
+    assert not judge.accepted

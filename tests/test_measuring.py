@@ -1,0 +1,259 @@
+"""`measure`: the table, what it depends on, and what it refuses."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from contract_data import images, text, tiny, training_data
+
+from keras_genai import cli, data, measure, measuring, zoo
+from keras_genai.metrics import features, frechet_distance, importance_nll
+from keras_genai.models.vaes.vae import bernoulli_nll, gaussian_kl
+
+
+def mean_and_spread(x):
+    """Cheap features: means and deviations of quarters of the image; two classes by brightness."""
+    quarters = x.reshape(len(x), 2, x.shape[1] // 2, 2, x.shape[2] // 2, -1)
+    bright = x.mean((1, 2, 3))[:, None] > 20
+    found = np.concatenate([quarters.mean((2, 4, 5)), quarters.std((2, 4, 5))], axis=1)
+    return found.reshape(len(x), -1), np.concatenate([bright, ~bright], axis=1).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def parts():
+    """A data set of blobs in three parts."""
+    return data.Dataset(
+        "blobs",
+        *(data.load(images(n, seed=seed)).train for n, seed in ((300, 0), (60, 1), (200, 2))),
+    )
+
+
+@pytest.fixture(scope="module")
+def model(parts):
+    model = tiny("vae")
+    model.settle(parts)
+    return model
+
+
+@pytest.fixture(scope="module")
+def table(model, parts):
+    return measure(model, parts, num_samples=150, features=mean_and_spread)
+
+
+# Images -----------------------------------------------------------------------------------------
+
+
+def test_the_table_says_what_each_number_depends_on(table):
+    row = table.rows[0]
+    assert (row.name, row.samples, row.features) == ("FD-mean_and_spread", 150, "mean_and_spread")
+    assert (row.resize, row.split) == ("none", "test")
+    names = [row.name.partition("-")[0] for row in table.rows]
+    assert names == [n for n in measuring._Images.METRICS if n not in ("FID", "KID", "IS")]
+    assert all(math.isfinite(row.value) for row in table.rows)
+    assert table["FD"] == table["FD-mean_and_spread"] == row.value
+    for word in ("FD-mean_and_spread", "±", "150", "test", "16x16", "nats, k=50"):
+        assert word in str(table)
+    with pytest.raises(KeyError, match="precision.*Received: 'FID'"):
+        table["FID"]
+
+
+def test_json_is_what_a_published_entry_takes(table):
+    found = json.loads(table.to_json())
+    assert (found["model"], found["data"], found["seed"]) == ("vae", "blobs", 0)
+    assert {*found["metrics"][0]} == {
+        "name", "value", "standard_error", "samples", "features", "resize", "split",
+    }  # fmt: skip
+
+
+def test_equal_seeds_give_equal_numbers_and_leave_the_model_alone(model, parts, table):
+    before = model.seed_generator.state.numpy()
+    again = measure(model, parts, num_samples=150, features=mean_and_spread)
+    np.testing.assert_array_equal(before, model.seed_generator.state.numpy())
+    assert again.rows == table.rows
+    other = measure(model, parts, ["FD"], 150, seed=1, features=mean_and_spread)
+    assert other["FD"] != table["FD"]
+
+
+def test_samples_are_compared_with_as_many_images(parts):
+    """Against the formulas on the same images, and with what a person would see."""
+    real = parts.test.arrays()["image"]
+    same = measure(real, parts, features=mean_and_spread)
+    assert same["FD"] == pytest.approx(0, abs=1e-6) and same["precision"] == 1
+    assert same.rows[0].samples == 200
+    few = measure(images(100, seed=7), parts, ["FD"], features=mean_and_spread)
+    chosen = np.sort(np.random.default_rng(0).choice(200, 100, replace=False))
+    sets = (mean_and_spread(x.astype("float32"))[0] for x in (real[chosen], images(100, seed=7)))
+    with pytest.warns(UserWarning, match="bias"):
+        assert few["FD"] == pytest.approx(frechet_distance(*sets), rel=1e-5)
+    assert few.rows[0].samples == 100
+    noise = np.random.default_rng(0).integers(0, 256, (200, 16, 16, 1)).astype("uint8")
+    noisy = measure(noise, parts, features=mean_and_spread)
+    assert noisy["FD"] > 100 * few["FD"]
+    assert (noisy["precision"], noisy["recall"], noisy["modes"]) == (0, 0, 1)
+
+
+def test_copies_of_training_images_are_found(parts):
+    """Images of its own kind are not copies; half copies are half."""
+    train = parts.train.arrays()["image"]
+    fresh = images(200, seed=8)
+    wanted = ["copies", "closer_to_train"]
+    clean = measure(fresh, parts, wanted, features=mean_and_spread)
+    assert clean["copies"] < 0.1 and 0.4 < clean["closer_to_train"] < 0.6
+    half = np.concatenate([train[:100], fresh[:100]])
+    copied = measure(half, parts, wanted, features=mean_and_spread)
+    assert 0.5 <= copied["copies"] < 0.6 and copied["closer_to_train"] > 0.7
+
+
+def test_without_a_training_part_copies_are_left_out(parts):
+    table = measure(images(50, seed=3), images(80), features=mean_and_spread)
+    assert table.rows[0].split == "all" and table.facts["model"] == "samples"
+    assert "copies" not in [row.name for row in table.rows]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"metrics": ["presicion"]}, "Did you mean 'precision'"),
+        ({"metrics": ["FID"]}, "called FD and KD"),
+        ({"metrics": ["nll"]}, "log_weights"),
+        ({"metrics": "FD"}, r"a list of names: \['FD'\]"),
+        ({"num_samples": 1}, "at least 2"),
+        ({"features": "minst"}, "Did you mean 'mnist'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(parts, arguments, message):
+    with pytest.raises(ValueError, match=f"{message}.*Received: "):
+        measure(images(50), parts, **{"features": mean_and_spread, **arguments})
+
+
+def test_a_stream_is_refused(model, parts):
+    batches = tf.data.Dataset.from_tensor_slices(parts.test.arrays()["image"]).batch(10)
+    with pytest.raises(ValueError, match="any order.*Received: "):
+        measure(model, batches, features=mean_and_spread)
+
+
+def test_only_inception_gives_fid(parts, monkeypatch):
+    genuine = features.Extractor("inception_2015", mean_and_spread, batch_size=50)
+    table = measure(images(60, seed=4), parts, features=genuine)
+    names = [row.name for row in table.rows]
+    assert names[:3] == ["FID", "KID", "IS"] and "modes" not in names
+    with pytest.raises(ValueError, match="called FID and KID.*Received: 'FD'"):
+        measure(images(60), parts, ["FD"], features=genuine)
+
+
+# Likelihoods ------------------------------------------------------------------------------------
+
+
+def test_the_weights_of_a_vae(model):
+    """Their mean is the evidence lower bound; the log of their mean lies above it, towards p(x)."""
+    x = images(4).astype("float32") / 127.5 - 1.0
+    eps = np.random.default_rng(0).standard_normal((150, 4, model.latent_dim), "float32")
+    weights = np.stack([model.log_weights(x, e).numpy() for e in eps])
+    mu, log_var = model.encoder(x)
+    kl = gaussian_kl(mu, log_var).numpy()
+    reconstructions = [
+        bernoulli_nll(x, model.decoder(mu + np.exp(0.5 * log_var) * e)).numpy() for e in eps
+    ]
+    bound = -(np.mean(reconstructions, axis=0) + kl)
+    np.testing.assert_allclose(weights.mean(0), bound, atol=1.0)
+    assert (importance_nll(weights) <= -weights.mean(0)).all()
+
+
+def test_the_likelihood_by_hand_where_it_is_known():
+    """p(x|z) that does not depend on z: log p(x) is known, whatever the encoder says."""
+    vae = tiny("vae", latent_dim=2)
+    vae.settle(images())
+    for weight in vae.decoder.weights:
+        weight.assign(0.0 * weight)
+    x = images(8)
+    weights = measuring.importance_weights(vae, x, k=1000, seed=0)
+    assert weights.shape == (1000, 8)
+    np.testing.assert_allclose(importance_nll(weights), 256 * math.log(2), atol=0.3)
+
+
+# Texts ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def writer():
+    model = tiny("char_rnn")
+    parts = data.load(text(0) + text(1), validation_split=0.4)
+    model.settle(parts)
+    return model, parts
+
+
+def test_bits_a_character_are_of_every_character_once(writer):
+    model, parts = writer
+    held = parts.validation.text
+    nll = model.text_nll(held)
+    assert len(nll) == len(held) - 1 and (len(held) - 1) % model.sequence_length
+    ids, length = model.encode_text(held), model.sequence_length
+    for start in (0, length, len(nll) // length * length):  # the last is shorter
+        window = ids[start : start + length + 1]
+        logits = model(window[None, :-1]).numpy()[0].astype("float64")
+        logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        expected = -logs[np.arange(len(window) - 1), window[1:]]
+        np.testing.assert_allclose(nll[start : start + length], expected, atol=1e-4)
+    table = measure(model, parts, ["bits_per_character"])
+    assert table["bits_per_character"] == pytest.approx(nll.mean() / math.log(2), rel=1e-5)
+    assert table.rows[0].samples == len(nll) and table.rows[0].split == "validation"
+
+
+def test_texts_are_measured(writer, tmp_path):
+    model, parts = writer
+    copied = parts.train.text[10:60]
+    texts = [*text(3), *text(4), f"zzzz {copied} zzzz " + "mat dog " * 40]
+    table = measure(texts, parts)
+    assert [row.name for row in table.rows] == ["distinct_2", "self_bleu", "longest_copy"]
+    assert table["longest_copy"] >= 50 and table.rows[0].features == "50 words each"
+    table.save_picture(tmp_path / "measure.png")
+    assert (tmp_path / "measure.png").stat().st_size > 5000
+    assert len(model.sample_texts(3, 40, seed=0)[0]) == 40
+    with pytest.raises(ValueError, match="gives probabilities.*Received: "):
+        measure(texts, parts, ["bits_per_character"])
+
+
+# The command and the comparison -----------------------------------------------------------------
+
+
+def test_the_command_writes_numbers_and_a_picture(tmp_path, capsys):
+    model, run = tiny("gan"), tmp_path / "run"
+    model.fit("digits", batch_size=128, steps_per_epoch=2, epochs=1, run_dir=run, verbose=0)
+    assert cli.main(["measure", str(run), "--samples", "64", "--metrics", "KD,copies"]) == 0
+    printed = capsys.readouterr().out
+    assert "KD-glyphs" in printed and str(run / "measure.png") in printed
+    found = json.loads((run / "metrics.json").read_text())
+    assert found["data"] == "digits" and found["metrics"][0]["samples"] == 64
+    assert (run / "measure.png").stat().st_size > 5000
+    assert cli.main(["measure", str(run), "--samples", "64", "--metrics", "KDD"]) == 2
+    assert "Did you mean 'KD'?" in capsys.readouterr().err
+
+
+def test_recipes_are_compared_over_seeds(parts, monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_GENAI_RUNS", str(tmp_path))
+
+    def eager(name, seed):
+        model = tiny(name, seed=seed)
+        model.run_eagerly = True  # two steps are quicker than a graph
+        return model
+
+    monkeypatch.setattr(zoo.registry, "get", eager)
+    found = zoo.compare(
+        ["gan", "vae"], parts, epochs=1, seeds=2, num_samples=40, features=mean_and_spread
+    )
+    means = {name: found[name]["FD-mean_and_spread"] for name in ("gan", "vae")}
+    values = [table["FD"] for table in found.tables["vae"]]
+    assert means["vae"] == pytest.approx((np.mean(values), np.std(values, ddof=1)))
+    assert "nll" not in found["vae"]  # the other recipe has none
+    assert "±" in str(found) and len(str(found).splitlines()) == 3
+    with pytest.raises(ValueError, match="one modality.*Received: gan, char_rnn"):
+        zoo.compare(["gan", "char_rnn"], parts)
+
+
+def test_training_data_of_each_modality_can_be_measured():
+    for name in ("dcgan", "char_rnn"):
+        model = tiny(name)
+        table = measure(model, training_data(model.modality), num_samples=30)
+        assert all(math.isfinite(row.value) for row in table.rows)
