@@ -31,7 +31,7 @@ class GRU(keras.layers.GRU):
             for variable in (cell.kernel, cell.recurrent_kernel, cell.bias)
         )
         by_time = tf.transpose(sequences, (1, 0, 2))  # T B D
-        x = tf.tensordot(by_time, kernel, 1) + biases[0]  # T B 3H
+        x = tf.nn.bias_add(tf.tensordot(by_time, kernel, 1), biases[0])  # T B 3H
         return tf.transpose(_gru(x, recurrent, biases[1]), (1, 0, 2))  # B T H
 
     def _plain(self):
@@ -57,40 +57,44 @@ def _gru(x, kernel, bias):
     def array():
         return tf.TensorArray(x.dtype, steps)
 
-    def forward(t, h, states, gates, products):
+    def forward(t, h, states, gates, candidates, products):
         # Not x[t, :, a:b]: XLA takes the wrong columns without a word.
-        x_zr, x_c = tf.split(x[t], [2 * units, units], axis=1)
-        h_zr, h_c = tf.split(tf.matmul(h, kernel) + bias, [2 * units, units], axis=1)
-        zr = tf.sigmoid(x_zr + h_zr)  # B 2H
-        z, r = tf.split(zr, 2, axis=1)
-        c = tf.tanh(x_c + r * h_c)
+        # x[t, :, a:b] would be one slice, but of it XLA takes the wrong columns without a word.
+        from_x, from_h = x[t], tf.matmul(h, kernel) + bias  # B 3H
+        zr = tf.sigmoid(from_x[:, : 2 * units] + from_h[:, : 2 * units])
+        z, r, h_c = zr[:, :units], zr[:, units:], from_h[:, 2 * units :]
+        c = tf.tanh(from_x[:, 2 * units :] + r * h_c)
         h = c + z * (h - c)
-        return t + 1, h, states.write(t, h), gates.write(t, zr), products.write(t, (c, h_c))
+        kept = (gates.write(t, zr), candidates.write(t, c), products.write(t, h_c))
+        return t + 1, h, states.write(t, h), *kept
 
-    start = (0, first, array(), array(), array())
-    *_, states, gates, products = tf.while_loop(lambda t, *_: t < steps, forward, start)
+    start = (0, first, array(), array(), array(), array())
+    _, _, states, gates, candidates, products = tf.while_loop(
+        lambda t, *_: t < steps, forward, start
+    )
     states = states.stack()  # T B H
 
     def gradient(d_states):
         before = tf.concat([first[None], states[:-1]], 0)  # T B H
         transposed = tf.transpose(kernel)  # 3H H
 
-        def backward(t, dh, to_x, to_h):
+        def backward(t, dh, to_h, to_c):
             dh += d_states[t]
-            zr, (c, h_c) = gates.read(t), tf.unstack(products.read(t))
-            z, r = tf.split(zr, 2, axis=1)
+            c, zr = candidates.read(t), gates.read(t)
+            z, r = zr[:, :units], zr[:, units:]
+            dz = tf.raw_ops.SigmoidGrad(y=z, dy=dh * (before[t] - c))
             dc = tf.raw_ops.TanhGrad(y=c, dy=dh * (1.0 - z))
-            dzr = tf.concat([dh * (before[t] - c), dc * h_c], 1)
-            dzr = tf.raw_ops.SigmoidGrad(y=zr, dy=dzr)  # B 2H
-            d_from_h = tf.concat([dzr, dc * r], 1)  # B 3H
-            to_x, to_h = to_x.write(t, tf.concat([dzr, dc], 1)), to_h.write(t, d_from_h)
-            return t - 1, dh * z + tf.matmul(d_from_h, transposed), to_x, to_h
+            dr = tf.raw_ops.SigmoidGrad(y=r, dy=dc * products.read(t))
+            d_from_h = tf.concat([dz, dr, dc * r], 1)  # B 3H
+            dh = dh * z + tf.matmul(d_from_h, transposed)
+            return t - 1, dh, to_h.write(t, d_from_h), to_c.write(t, dc)
 
         start = (steps - 1, first, array(), array())
-        *_, to_x, to_h = tf.while_loop(lambda t, *_: t >= 0, backward, start)
-        dx, d_from_h = to_x.stack(), to_h.stack()  # T B 3H
-        rows = tf.reshape(d_from_h, (-1, 3 * units))
+        *_, to_h, to_c = tf.while_loop(lambda t, *_: t >= 0, backward, start)
+        to_h = to_h.stack()  # T B 3H
+        dx = tf.concat([to_h[..., : 2 * units], to_c.stack()], 2)  # T B 3H
+        rows = tf.reshape(to_h, (-1, 3 * units))
         d_kernel = tf.matmul(tf.reshape(before, (-1, units)), rows, transpose_a=True)  # H 3H
-        return dx, d_kernel, tf.reduce_sum(rows, 0)
+        return dx, d_kernel, tf.raw_ops.BiasAddGrad(out_backprop=rows)
 
     return states, gradient
