@@ -182,7 +182,9 @@ def measure(
     facts = {
         "model": (given.recipe or type(given).__name__) if is_model else "samples",
         "data": parts.name,
+        "num_samples": subject.count,
         "seed": seed,
+        **({"features": features} if isinstance(features, str) else {}),
         "keras_genai": __version__,
     }
     return Table(rows, facts, subject)
