@@ -273,8 +273,9 @@ class GenerativeModel(keras.Model):
             self._watch(net)
             average = getattr(self, f"ema_{net.name}", net)
             if average is not net:
-                self.updates_averaged.assign_add(1.0)
-                _follow(average, net, self.ema_decay, self.updates_averaged.value)
+                updates = getattr(self, f"updates_of_{net.name}")
+                updates.assign_add(1.0)
+                _follow(average, net, self.ema_decay, updates.value)
 
     def _apply_scaled(
         self, tape: tf.GradientTape, loss: Any, variables: Any, optimizer: Any
@@ -329,9 +330,9 @@ class GenerativeModel(keras.Model):
         if not self.ema_decay:
             return network
         # Not the optimizer's count, which begins anew when the model is compiled anew.
-        self.updates_averaged = keras.Variable(
-            0.0, trainable=False, aggregation="only_first_replica", name="updates_averaged"
-        )
+        name = f"updates_of_{network.name}"
+        updates = keras.Variable(0.0, trainable=False, aggregation="only_first_replica", name=name)
+        setattr(self, name, updates)
         average = keras.models.clone_model(network)
         average.set_weights(network.get_weights())
         average.trainable = False
