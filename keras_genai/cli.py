@@ -416,7 +416,7 @@ def _add_generate(commands: Any) -> None:
         "path", metavar="PATH", help="a run folder, a .keras file or a published entry"
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE",
-                        help="images: .png or .npz (default grid.png); text: .txt")  # fmt: skip
+                        help="images: .png or .npz (default: grid.png); text: .txt")  # fmt: skip
     parser.add_argument("--seed", type=_typed(*INT), help="same seed, same samples")
     images = parser.add_argument_group("models of images")
     images.add_argument("-n", type=_typed(*INT), help="how many images, 16 by default")
@@ -449,6 +449,15 @@ def _refuse_options(args: argparse.Namespace, model: Any, names: Sequence[str]) 
         )
 
 
+def _free(name: str) -> Path:
+    """The path of this name, or with the first number behind it that no file has."""
+    path, number = Path(name), 1
+    while path.exists():
+        number += 1
+        path = Path(name).with_stem(f"{Path(name).stem}_{number}")
+    return path
+
+
 def _option(name: str) -> str:
     return f"-{name}" if len(name) == 1 else f"--{name}"
 
@@ -460,7 +469,7 @@ def _write_images(model: Any, args: argparse.Namespace) -> None:
     from keras_genai._files import atomic
     from keras_genai._provenance import generated_by
 
-    output = args.output or Path("grid.png")
+    output = args.output or _free("grid.png")
     suffix = output.suffix.lower()
     if suffix not in (*pictures.LABELLED, ".npz"):
         raise _UsageError(

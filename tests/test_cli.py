@@ -362,3 +362,12 @@ def test_fetch_tells_where_a_data_set_is(monkeypatch, capsys):
 
 def test_fetch_knows_no_such_data_set(capsys):
     assert "mnist" in refused(capsys, "fetch", "mnits")
+
+
+def test_pictures_without_a_name_replace_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(3):
+        cli._free("grid.png").touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "grid.png", "grid_2.png", "grid_3.png"
+    ]  # fmt: skip

@@ -52,7 +52,7 @@ def spoiled(value, index=5):
             X.reshape(48, -1),
             r"x\.reshape\(-1, height, width, .*Received: .*\(48, 256\), dtype",
         ),
-        (tf.data.Dataset.from_tensor_slices(X), r"dataset\.batch\(64\).*Received: elements of"),
+        (tf.data.Dataset.from_tensor_slices(X), r"\.batch\(64\).*Received: elements of"),
         (stream({"picture": X}), r"key 'image'.*item\['picture'\].*Received: keys \['picture'\]"),
         (X[:0], r"There are no images.*Received: ndarray of shape \(0, 16, 16, 1\)"),
         (stream(X).take(0), r"The data set is empty\. Received: .*without a batch"),

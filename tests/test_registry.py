@@ -92,3 +92,27 @@ def test_loading_what_is_not_there_or_damaged(tmp_path):
         (tmp_path / "model.keras").write_bytes(damaged)
         with pytest.raises(ValueError, match=r"not a whole \.keras archive.*Received: "):
             zoo.load(tmp_path / "model.keras")
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ({"latent_dim": -3}, "a whole number, at least 1"),
+        ({"latent_dim": "64"}, "a whole number, at least 1"),
+        ({"latent_dim": True}, "a whole number, at least 1"),
+        ({"seed": -1}, "a whole number, at least 0"),
+        ({"learning_rate": "fast"}, "a number"),
+        ({"image_shape": 28}, "whole numbers such as"),
+        ({"image_shape": (28, 0, 1)}, "whole numbers such as"),
+        ({"updates": 1}, "a string"),
+    ],
+)
+def test_values_of_another_kind_are_refused(override, expected):
+    ((name, value),) = override.items()
+    with pytest.raises(ValueError, match=rf"`{name}` of `dcgan` is {expected}.*Received: {name}="):
+        zoo.get("dcgan", **override)
+
+
+def test_a_name_in_capitals_finds_the_right_one():
+    with pytest.raises(ValueError, match="Did you mean 'vae'"):
+        zoo.get("VAE")

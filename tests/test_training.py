@@ -310,3 +310,12 @@ def test_float16_skips_steps_that_overflow_and_halves_the_scale(name, tmp_path, 
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert np.array_equal(loaded.preview(), model.preview())
     assert float(loaded.optimizer.dynamic_scale) == 2048.0
+
+
+def test_fewer_images_than_the_recipes_batch_are_one_batch(tmp_path):
+    model = tiny()
+    model.fit(images(20), epochs=2, verbose=0, run_dir=tmp_path)
+    assert model.progress.step == 2
+    assert json.loads((tmp_path / "config.json").read_text())["batch_size"] == 20
+    tiny().fit(images(20), epochs=3, verbose=0, run_dir=tmp_path)  # the same run goes on
+    assert rows_of(tmp_path)[-1]["step"] == "3"

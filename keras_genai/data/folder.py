@@ -309,7 +309,7 @@ def _refusal(bad: Mapping[str, str]) -> DataError:
     count = "An image" if len(bad) == 1 else f"{len(bad):,} images"
     return DataError(
         f"{count} cannot be read ({next(iter(bad.values()))}). Repair what is named, move it out "
-        'of the folder, or leave out all such files: `data.load(path, on_bad="skip")`. '
+        'of the folder, or leave out all such files with on_bad="skip" (--on_bad skip). '
         f"Received: {_some([*bad])}"
     )
 

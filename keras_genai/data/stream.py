@@ -122,9 +122,14 @@ def _check_spec(spec: Any) -> None:
             f"`[t.decode() for t in dataset.as_numpy_iterator()]`. Received: {image}"
         )
     if image.shape.rank not in (None, 4):
-        hint = "Write `dataset.batch(64)`. " if image.shape.rank == 3 else ""
+        grey = "`.map(lambda image: image[..., None])`"
+        hints = {
+            2: f"For single grey images write {grey} and `.batch(64)`. ",
+            3: f"For single images write `.batch(64)`, for batches of grey ones {grey}. ",
+        }
         raise DataError(
-            f"A tf.data.Dataset must yield batches of images (B, H, W, C). {hint}"
+            "A tf.data.Dataset must yield batches of images (B, H, W, C). "
+            f"{hints.get(image.shape.rank, '')}"
             f"Received: elements of shape {image.shape}"
         )
 

@@ -65,7 +65,7 @@ def find(name: str) -> Path:
     hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
     raise ValueError(
         f"No published entry of this name. {hint}There are: {', '.join(known) or 'none'}. "
-        f"Looked in {looked}. Received: {name!r}"
+        f"Looked in {looked}; KERAS_GENAI_ZOO names another folder. Received: {name!r}"
     )
 
 

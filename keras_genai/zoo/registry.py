@@ -171,7 +171,7 @@ def info(name: str) -> Recipe:
 def unknown(name: str, known: typing.Iterable[str]) -> str:
     """The message for a name that is not among the known ones."""
     choices = sorted(known)
-    close = difflib.get_close_matches(str(name), choices, n=3)
+    close = difflib.get_close_matches(str(name).lower(), choices, n=3)
     hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
     return f"No recipe of this name. {hint}There are: {', '.join(choices)}. Received: {name!r}"
 
@@ -204,6 +204,9 @@ def get(name: str, *, data: Any = None, weights: str | None = None, **overrides:
                 f"`{name}` has no such parameter: {hint}Its signature is "
                 f"{name}{inspect.signature(recipe.function)}. Received: {override!r}"
             )
+    for parameter in recipe.parameters:
+        if overrides.get(parameter["name"]) is not None:
+            _check_value(name, parameter, overrides[parameter["name"]])
     model = recipe.function(**overrides)
     model.settle(data)
     return model
@@ -235,6 +238,26 @@ def index(entries: Mapping[str, Any]) -> dict[str, Any]:
 def _one_of(what: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"`{what}` must be one of {', '.join(choices)}. Received: {value!r}")
+
+
+def _check_value(recipe: str, parameter: Mapping[str, Any], value: Any) -> None:
+    """Raises ValueError where Keras would fail later, or never."""
+    name, kind = parameter["name"], parameter["type"]
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    at_least = 0 if name == "seed" or parameter["default"] == 0 else 1
+    sides = value if isinstance(value, list | tuple) else ()
+    expected, fits = {
+        "int": (f"a whole number, at least {at_least}", whole and value >= at_least),
+        "float": ("a number", whole or isinstance(value, float | np.floating)),
+        "bool": ("True or False", isinstance(value, bool | np.bool_)),
+        "str": ("a string", isinstance(value, str)),
+        "shape": (
+            "whole numbers such as (28, 28, 1)",
+            len(sides) > 0 and all(isinstance(n, int | np.integer) and n > 0 for n in sides),
+        ),
+    }[kind]
+    if not fits:
+        raise ValueError(f"`{name}` of `{recipe}` is {expected}. Received: {name}={value!r}")
 
 
 def _describe(hint: Any) -> dict[str, Any]:

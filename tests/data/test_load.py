@@ -224,7 +224,11 @@ def test_streams_become_dicts_of_uint8(dataset):
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        (tf.data.Dataset.from_tensor_slices(X), r"dataset\.batch\(64\).*Received: .*\(8, 8, 1\)"),
+        (
+            tf.data.Dataset.from_tensor_slices(X[..., 0]).batch(2),
+            r"batches of grey ones `\.map\(lambda image: image\[\.\.\., None\]\)`",
+        ),
+        (tf.data.Dataset.from_tensor_slices(X), r"\.batch\(64\).*Received: .*\(8, 8, 1\)"),
         (tf.data.Dataset.from_tensor_slices({"x": X}).batch(2), r"'image'.*keys \['x'\]"),
         (tf.data.Dataset.from_tensor_slices(X).batch(2).take(0), r"is empty\. Received:"),
         (tf.data.Dataset.from_tensor_slices(X / 1.0).batch(2), r"\[0, 1\].*Received: values"),

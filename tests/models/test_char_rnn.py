@@ -77,6 +77,7 @@ def test_prompts_are_checked():
     cases = [
         (dict(prompts="zebra!"), "without these characters.*Received: '!brz'"),
         (dict(prompts=""), "non-empty.*Received: "),
+        (dict(prompts=3), "non-empty.*Received: "),
         (dict(prompts=[]), "non-empty.*Received: "),
         (dict(prompts="the cat", max_length=7), "max_length.*Received: max_length=7"),
         (dict(prompts="a", temperature=-1.0), "temperature.*Received: temperature=-1.0"),
