@@ -110,7 +110,7 @@ class TextModel(GenerativeModel):
             self.build()  # raises, and says what is missing
         if prompts is None:
             prompts = self._start
-        texts = [*prompts] if isinstance(prompts, list | tuple) else [prompts]
+        texts: Any = [*prompts] if isinstance(prompts, list | tuple) else [prompts]
         self._check_prompts(texts, max_length, temperature)
         # Rounded up, so that a few compiled loops serve all lengths and numbers of prompts.
         length, n = -(-max_length // 64) * 64, 1 << (len(texts) - 1).bit_length()

@@ -293,8 +293,8 @@ def plan(
         if recipe is None:
             raise ValueError("A model without a recipe needs data: fit(x). Received: x=None")
         x = recipe.data
-    given_batch_size = batch_size is not None
-    batch_size = int(batch_size if given_batch_size else model.batch_size)
+    default_batch_size = batch_size is None
+    batch_size = int(model.batch_size if batch_size is None else batch_size)
     distribution.prepare(model, batch_size)
     # As in Keras, the split counts only where no validation data are given.
     split = 0.0 if validation_data is not None else validation_split
@@ -306,7 +306,7 @@ def plan(
         model.optimizer.build(model.trainable_variables)
     source = model.prepare(parts.train)
     one_device = model.distribute_strategy.num_replicas_in_sync == 1
-    if not given_batch_size and one_device and source.exact:
+    if default_batch_size and one_device and source.exact:
         batch_size = max(1, min(batch_size, len(source)))  # fewer photos than the recipe's batch
     held_out = _validation(model, parts, split, validation_data, reading)
     validation = None if held_out is None else model.prepare(held_out)
