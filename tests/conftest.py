@@ -27,3 +27,11 @@ def folders(tmp_path_factory):
         patch.setenv("KERAS_GENAI_CACHE", str(root / "cache"))
         patch.setenv("TFDS_DATA_DIR", str(root / "tensorflow_datasets"))
         yield
+
+
+# These wait for processes or for the clock: first, so that none is left for one worker at the end.
+SLOW = ("test_distribution", "test_notebooks", "test_learning", "test_interruptions")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in SLOW)

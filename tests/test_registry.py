@@ -103,7 +103,7 @@ def test_loading_what_is_not_there_or_damaged(tmp_path):
         ({"seed": -1}, "a whole number, at least 0"),
         ({"learning_rate": "fast"}, "a number"),
         ({"image_shape": 28}, "whole numbers such as"),
-        ({"image_shape": (28, 0, 1)}, "whole numbers such as"),
+        ({"image_shape": (28, 28.5, 1)}, "whole numbers such as"),
         ({"updates": 1}, "a string"),
     ],
 )

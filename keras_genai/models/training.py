@@ -495,12 +495,14 @@ def _announce(
     if last is not None or minutes is None:
         last = first + 1 if last is None else last
         estimate = seconds_per_epoch * (last - first) / 60
-        limit = f" (stops at {_rounded(minutes)} min)" if minutes else ""
-        say(f"{line}, about {_rounded(estimate)} min on 2 CPU cores{limit}, seed {model.seed}")
+        limit = f" (stops at {_duration(minutes)})" if minutes else ""
+        say(f"{line}, about {_duration(estimate)} on 2 CPU cores{limit}, seed {model.seed}")
         return last
-    say(f"{line}, for {_rounded(minutes)} min by the clock, seed {model.seed}")
+    say(f"{line}, for {_duration(minutes)} by the clock, seed {model.seed}")
     return first + max(1, round(minutes * 60 / seconds_per_epoch))
 
 
-def _rounded(minutes: float) -> str:
-    return f"{minutes:.0f}" if minutes >= 10 else f"{minutes:.2g}"
+def _duration(minutes: float) -> str:
+    if minutes < 1:
+        return f"{max(1, round(60 * minutes))} s"
+    return f"{minutes:.0f} min" if minutes >= 10 else f"{minutes:.2g} min"

@@ -253,7 +253,7 @@ def _check_value(recipe: str, parameter: Mapping[str, Any], value: Any) -> None:
         "str": ("a string", isinstance(value, str)),
         "shape": (
             "whole numbers such as (28, 28, 1)",
-            len(sides) > 0 and all(isinstance(n, int | np.integer) and n > 0 for n in sides),
+            len(sides) > 0 and all(isinstance(n, int | np.integer) for n in sides),
         ),
     }[kind]
     if not fits:
