@@ -209,7 +209,7 @@ class DCGAN(ImageModel):
     data="mnist",
     minutes=10,
     batch_size=128,
-    step_ms=120,
+    step_ms=110,
     paper="arXiv:1511.06434",
     tiny={"latent_dim": 8, "base_filters": 4, "ema_decay": 0.9},
 )

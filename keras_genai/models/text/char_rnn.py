@@ -150,7 +150,7 @@ class CharRNN(TextModel):
     data="pydocs",
     minutes=10,
     batch_size=32,
-    step_ms=125,
+    step_ms=105,
     paper="arXiv:1308.0850",
     tiny={"units": 16, "num_layers": 1, "sequence_length": 12},
 )
