@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from keras_genai import __version__
+from keras_genai._text import BETWEEN_TEXTS, columns
 
 INDEX = Path(__file__).parent / "zoo" / "index.json"
 PROG = "keras-genai"
 OWN_DATA = {"image": "my_photos/", "text": "my_text.txt"}
 PARAMETER = "parameter "  # marks a recipe's parameter among the parsed arguments
-BETWEEN_TEXTS = "\n\n----\n\n"
 
 
 class _UsageError(ValueError):
@@ -194,15 +194,6 @@ TYPES: dict[str, tuple[str, Callable[[str], Any]]] = {
 }
 
 
-def _table(rows: Sequence[Sequence[str]], indent: str = "") -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)
-
-
 # list and info ----------------------------------------------------------------------------------
 
 
@@ -214,10 +205,10 @@ def _add_list(
 
     def run(args: argparse.Namespace) -> None:
         rows = [(n, r["modality"], r["task"], r["summary"]) for n, r in recipes.items()]
-        print(_table([("NAME", "MODALITY", "TASK", "WHAT IT IS"), *rows]))
+        print(columns([("NAME", "MODALITY", "TASK", "WHAT IT IS"), *rows]))
         if entries:
             sizes = [(n, e["data"], f"{e['bytes'] / 1e6:.1f} MB") for n, e in entries.items()]
-            print(f"\n{_table([('PUBLISHED', 'DATA', 'WEIGHTS'), *sizes])}")
+            print(f"\n{columns([('PUBLISHED', 'DATA', 'WEIGHTS'), *sizes])}")
 
     parser.set_defaults(run=run)
 
@@ -239,8 +230,8 @@ def _print_info(name: str, recipe: dict[str, Any]) -> None:
     rows = [(f"--{p['name']}", _kind(p), _default(p)) for p in recipe["parameters"]]
     own_data = OWN_DATA.get(recipe["modality"], recipe["data"])
     print(f"{name}: {recipe['summary']}\n")
-    print(_table(facts, indent="  "))
-    print(f"\nParameters, with their defaults:\n{_table(rows, indent='  ')}")
+    print(columns(facts, indent="  "))
+    print(f"\nParameters, with their defaults:\n{columns(rows, indent='  ')}")
     print(f"\nTrain it:\n  {PROG} train {name} --data {own_data} --minutes {recipe['minutes']:g}")
 
 
@@ -399,7 +390,7 @@ def _print_results(folder: Path) -> None:
     ]
     rows = [("Run folder", str(folder))] + [(what, str(p)) for what, p in files if p.exists()]
     print()
-    print(_table([*rows, ("More samples", f"{PROG} generate {_quoted(folder)}")]))
+    print(columns([*rows, ("More samples", f"{PROG} generate {_quoted(folder)}")]))
 
 
 def _quoted(path: Path) -> str:
@@ -543,7 +534,7 @@ def _measure(args: argparse.Namespace) -> None:
     write_text(folder / "metrics.json", table.to_json())
     table.save_picture(folder / "measure.png")
     print(
-        _table(
+        columns(
             [("Numbers", str(folder / "metrics.json")), ("Picture", str(folder / "measure.png"))]
         )
     )
@@ -632,7 +623,7 @@ def _reproduce(args: argparse.Namespace) -> int:
         )
         for row in rows
     ]
-    print(_table([("METRIC", "PUBLISHED", "NEW", "MAY DIFFER BY", "WITHIN"), *cells]))
+    print(columns([("METRIC", "PUBLISHED", "NEW", "MAY DIFFER BY", "WITHIN"), *cells]))
     within = all(row["within"] for row in rows)
     print(f"{args.entry} {'is' if within else 'is NOT'} reproduced: {folder}")
     return 0 if within else 1

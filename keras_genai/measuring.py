@@ -20,6 +20,7 @@ import tensorflow as tf
 from keras_genai import __version__, metrics, pictures
 from keras_genai import data as data_module
 from keras_genai._log import say, warn
+from keras_genai._text import columns
 from keras_genai.data.images import adapt, reshape, reshape_images, validate_images
 from keras_genai.metrics.features import default_extractor, extractor
 from keras_genai.metrics.frechet import MIN_FRECHET_COUNT
@@ -116,19 +117,6 @@ class Table:
             for row in self.rows
         ]
         return columns([head, *body], right=(1, 2, 3))
-
-
-def columns(lines: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Lines of cells as text; the columns numbered in `right` hold numbers, set to the right."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rows = (
-        "  ".join(
-            cell.rjust(width) if i in right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    )
-    return "\n".join(row.rstrip() for row in rows)
 
 
 def measure(

@@ -167,6 +167,9 @@ def test_one_image_a_batch_is_mentioned_where_batches_are_normalised(capsys):
     for name, warned in (("dcgan", True), ("gan", False)):
         tiny(name).fit(X, **{**QUIET, "batch_size": 1, "steps_per_epoch": 1})
         assert ("choose a larger batch_size" in capsys.readouterr().out) is warned
+    # A single image is a batch of one, too.
+    tiny("dcgan").fit(X[:1], epochs=1, verbose=0, run_dir=False)
+    assert "choose a larger batch_size" in capsys.readouterr().out
 
 
 # Folders.

@@ -468,7 +468,7 @@ class GenerativeModel(keras.Model):
                 `.txt`), an array (images: uint8 `(N, H, W[, C])`), a list of strings or a
                 batched `tf.data.Dataset`. `None` is the recipe's own data set.
             y: Labels, integers `(N,)`, for arrays.
-            batch_size: Items a step; the recipe's by default.
+            batch_size: Items a step; by default the recipe's, or all items if they are fewer.
             epochs: How many epochs to train (more, for a model that was trained before). If
                 `minutes` is not given either, the recipe's budget in minutes holds.
             verbose: As in Keras.

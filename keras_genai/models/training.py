@@ -301,13 +301,13 @@ def plan(
     reading = {"value_range": value_range, "on_bad": on_bad}
     parts = model.open_data(x, y, validation_split=split, **reading)
     model.settle(parts)
-    _mention(model, recipe, y, batch_size)
     if not model.optimizer.built:  # compiled anew since the model was built
         model.optimizer.build(model.trainable_variables)
     source = model.prepare(parts.train)
     one_device = model.distribute_strategy.num_replicas_in_sync == 1
     if default_batch_size and one_device and source.exact:
         batch_size = max(1, min(batch_size, len(source)))  # fewer photos than the recipe's batch
+    _mention(model, recipe, y, batch_size)
     held_out = _validation(model, parts, split, validation_data, reading)
     validation = None if held_out is None else model.prepare(held_out)
     model.held_out = parts.validation if held_out is None else held_out

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_genai._text import BETWEEN_TEXTS
 from keras_genai.zoo import registry
 
-BETWEEN_TEXTS = "\n\n----\n\n"
 # Metrics that say how much of the training set comes back.
 MEMORISATION = ("closer_to_train", "copies", "longest_copy")
 

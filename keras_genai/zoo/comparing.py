@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_genai import measuring
 from keras_genai._log import say
+from keras_genai._text import columns
 from keras_genai.zoo import registry
 
 
@@ -38,7 +39,7 @@ class Comparison:
         for recipe in self.tables:
             found = self[recipe]
             lines.append([recipe, *(f"{mean:.4g} ± {std:.2g}" for mean, std in found.values())])
-        return measuring.columns(lines)
+        return columns(lines)
 
 
 def compare(

@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_genai._files import write_text
 from keras_genai._provenance import generated_by
+from keras_genai._text import BETWEEN_TEXTS
 from keras_genai.data.base import Dataset
 from keras_genai.data.licences import licence_of
 from keras_genai.zoo import cards, generated, loading, published, registry, weights
@@ -141,7 +142,7 @@ def _show(model: Any, path: Path, name: str) -> dict[str, Any]:
 
     preview = model.preview(seed=0)
     if model.modality == "text":
-        write_text(path, cards.BETWEEN_TEXTS.join(preview) + "\n")
+        write_text(path, BETWEEN_TEXTS.join(preview) + "\n")
     else:
         pictures.save_image(path, pictures.grid(preview), about=generated_by(name, seed=0))
     return published.golden(preview)
