@@ -240,6 +240,8 @@ class _Subject:
     """What is measured; intermediate results that several metrics need are kept."""
 
     METRICS: tuple[str, ...] = ()
+    # Results that samples have no part in.
+    of_real: tuple[str, ...] = ()
     features, resize = "", "none"
     count: int
     model: Any  # None where samples were given
@@ -251,6 +253,12 @@ class _Subject:
     def obstacle(self, name: str) -> str | None:
         """A sentence that says why a metric does not apply, or None."""
         return None
+
+    def renew(self) -> None:
+        """Forgets the samples and all that came of them: the model has been trained since."""
+        for name, attribute in vars(type(self)).items():
+            if isinstance(attribute, functools.cached_property) and name not in self.of_real:
+                vars(self).pop(name, None)
 
     def panels(self) -> dict[str, Any]:
         """What a person should look at, by title: images uint8 (H, W, C), or texts."""
@@ -268,6 +276,7 @@ class _Images(_Subject):
         "FD", "FID", "KD", "KID", "IS", "precision", "recall", "density", "coverage",
         "different_bins", "modes", "class_distance", "closer_to_train", "copies", "nll",
     )  # fmt: skip
+    of_real = ("_real_seen",)
 
     def __init__(
         self, given: Any, held: Any, train: Any, split: str, count: int | None, seed: int,

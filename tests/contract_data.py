@@ -7,6 +7,9 @@ import numpy as np
 from keras_genai import zoo
 from keras_genai.callbacks import run_folder
 
+# What does not depend on a model's own mathematics is tested on these: some of each family.
+FEW = ("char_rnn", "dcgan", "gan", "vae")
+
 
 def images(n=48, shape=(16, 16, 1), seed=0):
     """Bright blobs at random places, uint8 (N, H, W, C)."""

@@ -12,7 +12,7 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
-from contract_data import images, text, training_data
+from contract_data import FEW, images, text, training_data
 
 from keras_genai import distribution, zoo
 from keras_genai.layers import Dropout
@@ -63,7 +63,7 @@ def two_replicas(folder):
     two = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(cpu, two)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    found = {name: fit_and_evaluate(name, strategy, folder) for name in zoo.list()}
+    found = {name: fit_and_evaluate(name, strategy, folder) for name in FEW}
     found["equal_to_one_replica"] = {
         "vae": [train_vae(strategy), train_vae(None)],
         "char_rnn": [train_char_rnn(strategy), train_char_rnn(None)],

@@ -60,8 +60,8 @@ def test_generated_pages_are_fresh():
 
 def test_tables_have_their_places():
     readme, overview = text_of(ROOT / "README.md"), text_of(ROOT / "zoo" / "README.md")
-    for page, marks in ((readme, generated.MODELS), (readme, generated.ENTRIES),
-                        (overview, generated.ENTRIES)):  # fmt: skip
+    for page, marks in ((readme, generated.GALLERY), (readme, generated.MODELS),
+                        (readme, generated.ENTRIES), (overview, generated.ENTRIES)):  # fmt: skip
         assert [page.count(mark) for mark in marks] == [1, 1]
 
 

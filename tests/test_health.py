@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from contract_data import images, text, tiny, training_data
+from contract_data import FEW, images, text, tiny, training_data
 
 from keras_genai import pictures, zoo
 from keras_genai.callbacks import health
@@ -114,7 +114,7 @@ def test_a_climbing_validation_loss_is_noticed():
     assert any("validation loss climbs" in sentence for sentence in advice(history))
 
 
-@pytest.mark.parametrize("name", zoo.list())
+@pytest.mark.parametrize("name", FEW)
 def test_healthy_trainings_raise_no_alarm(name):
     model = tiny(name)
     data = images() if model.modality == "image" else [text(seed)[0] for seed in range(20)]

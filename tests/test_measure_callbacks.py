@@ -33,6 +33,14 @@ def test_metrics_are_written_into_history_and_file(tmp_path):
     assert history.history["val_FD"][-1] == pytest.approx(table["FD"])
 
 
+def test_real_images_are_looked_at_once():
+    calls = []
+    features = lambda x: calls.append(len(x)) or brightness(x)  # noqa: E731
+    measures = Measure(**{**MEASURE, "features": features})
+    tiny("gan").fit(images(48), epochs=3, callbacks=measures, run_dir=False, **FIT)
+    assert sum(calls) == 20 + 3 * 20
+
+
 def test_training_ends_in_the_same_bits():
     weights = []
     for callbacks in ([], [Measure(**MEASURE)]):

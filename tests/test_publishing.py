@@ -245,15 +245,17 @@ def test_only_the_seed_may_differ(run, runs, catalogue):
 
 def test_pages_follow_from_the_entries(runs, catalogue, tmp_path, monkeypatch):
     """As in a checkout: `publish` writes index, tables and cards anew."""
+    marks = *generated.GALLERY, *generated.MODELS, *generated.ENTRIES
     for page in (tmp_path / "README.md", catalogue / "README.md"):
         page.parent.mkdir(exist_ok=True)
-        page.write_text("\n".join(["before", *generated.MODELS, *generated.ENTRIES, "after"]))
+        page.write_text("\n".join(["before", *marks, "after"]))
     monkeypatch.setattr(published, "CATALOGUE", catalogue)
     monkeypatch.setattr(registry, "INDEX", tmp_path / "index.json")
     folder = publish(runs, None)
     index = registry.stored_index()
     assert index["entries"]["gan.blobs"]["sha256"] == published.read(folder)["weights"]["sha256"]
     assert "[gan.blobs](zoo/gan.blobs/README.md)" in (tmp_path / "README.md").read_text()
+    assert "(zoo/gan.blobs/samples.png)" in (tmp_path / "README.md").read_text()
     overview = (catalogue / "README.md").read_text()
     assert "| [gan.blobs](gan.blobs/README.md) | `array` |" in overview
     assert "FD-blobs 2 ± 1" in overview and overview.startswith("before")

@@ -53,7 +53,12 @@ class Measure(keras.callbacks.Callback):
                 "Measure() needs validation data: pass validation_data= or validation_split=0.1 to "
                 "fit(), or take a data set that has a validation part. Received: neither"
             )
-        measuring.check_names(self.metrics, self._subject())
+        held = self.model.held_out
+        self.subject = measuring.subject_of(
+            self.model, self.model.modality, Dataset(held.name, held), self.num_samples,
+            seed=0, features=self.features,
+        )  # fmt: skip
+        measuring.check_names(self.metrics, self.subject)
         self.started = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -62,23 +67,17 @@ class Measure(keras.callbacks.Callback):
         dear = self.seconds > self.share * (before - self.started)
         if (epoch + 1) % self.every or (dear and not first):
             return
-        subject = self._subject()
+        self.subject.renew()
         for name in self.metrics:
-            logs[f"val_{name}"] = subject.measured(name).value
+            logs[f"val_{name}"] = self.subject.measured(name).value
         taken = time.monotonic() - before
         self.seconds += taken
         if first:
             say(
-                f"Measured {', '.join(self.metrics)} on {subject.count:,} samples in {taken:.1f} s;"
-                f" again every {self.every} epochs, for at most {self.share:.0%} of the time"
+                f"Measured {', '.join(self.metrics)} on {self.subject.count:,} samples in "
+                f"{taken:.1f} s; again every {self.every} epochs, for at most {self.share:.0%} of "
+                "the time"
             )
-
-    def _subject(self) -> Any:
-        held = self.model.held_out
-        parts = Dataset(held.name, held)
-        return measuring.subject_of(
-            self.model, self.model.modality, parts, self.num_samples, seed=0, features=self.features
-        )
 
 
 class QualityGate(keras.callbacks.Callback):

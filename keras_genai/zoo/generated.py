@@ -15,6 +15,7 @@ from keras_genai.zoo import published, registry
 from keras_genai.zoo.cards import card, is_memorisation, link, table, value_of
 
 # What stands between the lines of a pair is generated.
+GALLERY = ("<!-- gallery:begin -->", "<!-- gallery:end -->")
 MODELS = ("<!-- models:begin -->", "<!-- models:end -->")
 ENTRIES = ("<!-- entries:begin -->", "<!-- entries:end -->")
 
@@ -29,9 +30,10 @@ def pages(catalogue: Path) -> dict[Path, str]:
     entries = {folder.name: published.read(folder) for folder in folders}
     index = index_of(entries)
     readme, overview = catalogue.parent / "README.md", catalogue / "README.md"
-    models = between(MODELS, readme.read_text("utf-8"), models_table(index))
+    front = between(GALLERY, readme.read_text("utf-8"), gallery([*entries.values()], "zoo/"))
+    front = between(MODELS, front, models_table(index))
     return {
-        readme: between(ENTRIES, models, entries_table([*entries.values()], "zoo/")),
+        readme: between(ENTRIES, front, entries_table([*entries.values()], "zoo/")),
         overview: between(
             ENTRIES, overview.read_text("utf-8"), entries_table([*entries.values()], "")
         ),
@@ -116,6 +118,25 @@ def entries_table(entries: Sequence[Mapping[str, Any]], path: str) -> str:
         ),
     ]
     return table(rows)
+
+
+def gallery(entries: Sequence[Mapping[str, Any]], path: str) -> str:
+    """The samples of all entries that draw, four in a row, as Markdown.
+
+    Args:
+        entries: What their `entry.json` say.
+        path: Where their folders are, seen from the page.
+    """
+    cells = [
+        (
+            f"[{entry['name']}]({path}{entry['name']}/README.md)",
+            f"![Images drawn by {entry['name']}]({path}{entry['name']}/{entry['samples']})",
+        )
+        for entry in entries
+        if entry["samples"].endswith(".png")
+    ]
+    rows = [[*zip(*cells[i : i + 4], strict=True)] for i in range(0, len(cells), 4)]
+    return "\n\n".join(table(row) for row in rows) or "No entry that draws is published yet."
 
 
 def between(marks: tuple[str, str], page: str, text: str) -> str:
