@@ -83,21 +83,18 @@ def _double(x, size, filters, **options):
 
 
 @network
-def discriminator(image_shape, base_filters, critic=False):
-    """Images (B, H, W, C) in [-1, 1] to logits (B, 1): positive is "real".
-
-    A critic has no batch normalisation, and no last bias: it cancels in a difference of scores.
-    """
+def discriminator(image_shape, base_filters, batch_norm=True, last_bias=True):
+    """Images (B, H, W, C) in [-1, 1] to logits (B, 1): positive is "real"."""
     downsample = {"kernel_size": 4, "strides": 2, "padding": "same"}
     image = keras.Input(image_shape)
     x = Conv2D(base_filters, **downsample, kernel_initializer=_normal())(image)
     x = layers.LeakyReLU(0.2)(x)
     for i in range(1, len(sizes(image_shape)) - 1):
         x = layers.Conv2D(
-            base_filters << i, **downsample, use_bias=critic, kernel_initializer=_normal()
+            base_filters << i, **downsample, use_bias=not batch_norm, kernel_initializer=_normal()
         )(x)
-        x = layers.LeakyReLU(0.2)(x if critic else BatchNormalization(momentum=0.9)(x))
-    score = layers.Dense(1, use_bias=not critic, kernel_initializer=_normal(), dtype="float32")
+        x = layers.LeakyReLU(0.2)(BatchNormalization(momentum=0.9)(x) if batch_norm else x)
+    score = layers.Dense(1, use_bias=last_bias, kernel_initializer=_normal(), dtype="float32")
     return keras.Model(image, score(layers.Flatten()(x)))
 
 

@@ -19,7 +19,7 @@ numbers it is the one that tells how good the images are.
 
 A batch is shared evenly among the updates of D, so that each has images of its own, as in
 algorithm 1: 320 images are 5 updates with 64, and one of G with as many new ones. The networks are
-those of `dcgan.py`, D without batch normalisation.
+those of `dcgan.py`.
 
 Shapes: B batch, H height, W width, C channels, Z latent size.
 """
@@ -79,7 +79,8 @@ class WGAN(DCGAN):
 
     def build_networks(self):
         self.generator = generator(self.image_shape, self.latent_dim, self.base_filters)
-        self.discriminator = discriminator(self.image_shape, self.base_filters, critic=True)
+        # A last bias would cancel in the difference of scores.
+        self.discriminator = discriminator(self.image_shape, self.base_filters, last_bias=False)
         self.ema_generator = self.averaged(self.generator)
 
     def train_step(self, data):
@@ -101,6 +102,7 @@ class WGAN(DCGAN):
 
     def train_critic(self, x_real, x_fake):
         with tf.GradientTape() as tape:
+            # Two passes: batch normalisation must not mix real with generated images.
             real_scores = self.discriminator(x_real, training=True)  # B 1
             fake_scores = self.discriminator(x_fake, training=True)  # B 1
             wasserstein = wasserstein_estimate(real_scores, fake_scores)

@@ -74,7 +74,10 @@ class WGANGP(DCGAN):
 
     def build_networks(self):
         self.generator = generator(self.image_shape, self.latent_dim, self.base_filters)
-        self.discriminator = discriminator(self.image_shape, self.base_filters, critic=True)
+        # A last bias would cancel in the difference of scores.
+        self.discriminator = discriminator(
+            self.image_shape, self.base_filters, batch_norm=False, last_bias=False
+        )
         self.ema_generator = self.averaged(self.generator)
 
     def train_step(self, data):
