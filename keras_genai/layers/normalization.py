@@ -2,7 +2,9 @@
 
 `y = gamma (x - mean) / sqrt(variance + epsilon) + beta`, Ioffe and Szegedy (2015),
 https://arxiv.org/abs/1502.03167, algorithm 1. Keras computes it from a dozen elementwise ops, each
-of which reads and writes the whole tensor; the fused kernel computes the same in two passes.
+of which reads and writes the whole tensor; the fused kernel computes the same in two passes. Its
+second derivatives, which penalties on gradients need, are right too. Keras's are not: the variance
+of `tf.nn.moments` holds the mean for a constant.
 """
 
 import keras

@@ -130,6 +130,8 @@ class GenerativeModel(keras.Model):
     # The d_loss of a discriminator that is right with a probability of 0.98; None where there is
     # no such number.
     sure_d_loss: float | None = None
+    # The fewest items that a training step can do with, on each replica.
+    smallest_batch = 1
 
     def __init__(self, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
@@ -353,14 +355,25 @@ class GenerativeModel(keras.Model):
         """Standard normal noise from the model's own generator, other noise each time."""
         return tf.random.stateless_normal(shape, distribution.fold_in_replica(self._next_seed()))
 
+    def uniform(self, shape: Sequence[Any]) -> tf.Tensor:
+        """As `normal`, but uniform in [0, 1)."""
+        return tf.random.stateless_uniform(shape, distribution.fold_in_replica(self._next_seed()))
+
     def fixed_normal(self, shape: Sequence[Any]) -> tf.Tensor:
         """Standard normal noise that is the same each time: validation must not move training."""
-        seed = fold((self.seed, 0), "validation")
+        return self._fixed(tf.random.stateless_normal, shape, 0)
+
+    def fixed_uniform(self, shape: Sequence[Any]) -> tf.Tensor:
+        """As `fixed_normal`, but uniform in [0, 1)."""
+        return self._fixed(tf.random.stateless_uniform, shape, 1)
+
+    def _fixed(self, draw: Callable[..., tf.Tensor], shape: Sequence[Any], key: int) -> tf.Tensor:
+        seed = fold((self.seed, key), "validation")
         if self.distribute_strategy.num_replicas_in_sync == 1:
-            return tf.random.stateless_normal(shape, seed)
+            return draw(shape, seed)
         # The noise of the whole batch, of which each replica takes the rows of its items.
         count, rows = distribution.rows_of_batch(shape[0])
-        return tf.gather(tf.random.stateless_normal((count, *shape[1:]), seed), rows)
+        return tf.gather(draw((count, *shape[1:]), seed), rows)
 
     def _next_seed(self) -> tf.Tensor:
         return tf.cast(self.seed_generator.next(), "int32")

@@ -29,6 +29,32 @@ def test_equals_keras_in_training_inference_and_gradients(shape):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_second_derivatives_are_those_of_the_formula():
+    """Of a penalty on the gradient by the images, as `losses/penalties.py` has them."""
+    rng = np.random.default_rng(0)
+    x, weights = (tf.constant(rng.normal(size=(4, 3, 2, 3)), "float32") for _ in range(2))
+    layer = BatchNormalization()
+    layer.build(x.shape)
+    layer.gamma.assign([0.5, 1.0, 2.0])
+
+    def formula(x):
+        mean = tf.reduce_mean(x, [0, 1, 2])
+        variance = tf.reduce_mean((x - mean) ** 2, [0, 1, 2])
+        return (x - mean) * tf.math.rsqrt(variance + layer.epsilon) * layer.gamma + layer.beta
+
+    results = []
+    for function in (lambda x: layer(x, training=True), formula):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                loss = tf.reduce_sum(weights * tf.tanh(function(x)))
+            penalty = tf.reduce_sum(tape.gradient(loss, x) ** 2)
+        results.append(outer.gradient(penalty, [x, layer.gamma.value]))
+    for ours, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_is_saved_like_the_keras_layer(tmp_path):
     model = keras.Sequential([keras.Input((4, 4, 2)), BatchNormalization()])
     model.save(tmp_path / "model.keras")

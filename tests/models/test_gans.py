@@ -8,7 +8,7 @@ from contract_data import images
 
 from keras_genai import zoo
 from keras_genai.models.base import per_network
-from keras_genai.models.gans import dcgan, gan
+from keras_genai.models.gans import dcgan, gan, lsgan
 
 REAL = np.array([[2.0], [-1.0], [0.5]], "float32")
 FAKE = np.array([[-3.0], [0.0], [4.0]], "float32")
@@ -29,6 +29,12 @@ def test_losses_are_those_of_goodfellow(module):
     assert np.isfinite(module.discriminator_loss(extreme, extreme))
 
 
+def test_losses_of_lsgan_are_those_of_mao():
+    # Equation 9 with a = 0, b = c = 1: real (1, -2, -0.5)^2 and fake (-3, 0, 4)^2, then from 1.
+    np.testing.assert_allclose(lsgan.discriminator_loss(REAL, FAKE), (5.25 + 25.0) / 6, rtol=1e-6)
+    np.testing.assert_allclose(lsgan.generator_loss(FAKE), (16.0 + 1.0 + 9.0) / 6, rtol=1e-6)
+
+
 def tiny(name, g_rate, d_rate, **overrides):
     overrides = {**zoo.info(name).tiny, **overrides}
     model = zoo.get(name, seed=0, image_shape=(16, 16, 1), **overrides)
@@ -42,13 +48,14 @@ def weights(network):
     return [variable.numpy() for variable in network.trainable_variables]
 
 
-@pytest.mark.parametrize("name", ["gan", "dcgan"])
+@pytest.mark.parametrize("name", ["gan", "dcgan", "lsgan", "wgan", "wgan_gp"])
 @pytest.mark.parametrize("moving", ["generator", "discriminator"])
 def test_each_optimizer_moves_its_own_network(name, moving):
     rates = {"g_rate": 0.1 * (moving == "generator"), "d_rate": 0.1 * (moving == "discriminator")}
-    model = tiny(name, **rates)
+    # Clipping would move the critic too.
+    model = tiny(name, **rates, **({"clip": 1.0} if name == "wgan" else {}))
     before = {key: weights(getattr(model, key)) for key in ("generator", "discriminator")}
-    model.fit(images(), epochs=1, batch_size=16, run_dir=False, verbose=0)
+    model.train_step({"image": tf.constant(images(16))})
     for key, old in before.items():
         changes = [
             np.abs(a - b).max() for a, b in zip(weights(getattr(model, key)), old, strict=True)
@@ -56,20 +63,30 @@ def test_each_optimizer_moves_its_own_network(name, moving):
         assert (min(changes) > 0) if key == moving else (max(changes) == 0), key
 
 
-@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
-def test_dcgan_step_reports_the_losses_of_its_formulas(updates):
-    model = tiny("dcgan", g_rate=0.0, d_rate=0.05, updates=updates)
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [
+        (dcgan, {"updates": "alternating"}),
+        (dcgan, {"updates": "simultaneous"}),
+        (lsgan, {}),
+    ],
+)
+def test_step_reports_the_losses_of_its_formulas(module, options):
+    name = module.__name__.rsplit(".", 1)[1]
+    model = tiny(name, g_rate=0.0, d_rate=0.05, **options)
     z_seed = tf.cast(model.seed_generator.state.value, "int32")
     z = tf.random.stateless_normal((16, model.latent_dim), z_seed)
     x_real = tf.cast(images(16), "float32") / 127.5 - 1.0
     x_fake = model.generator(z, training=True)
     real_logits, old_logits = (model.discriminator(x, training=True) for x in (x_real, x_fake))
-    expected_d = dcgan.discriminator_loss(real_logits, old_logits)
+    expected_d = module.discriminator_loss(real_logits, old_logits)
     logs = model.train_step({"image": tf.constant(images(16))})
     # Alternating, G learns from what D says after its own update, of the same images.
     new_logits = model.discriminator(x_fake, training=True)
     assert np.abs(new_logits - old_logits).max() > 1e-4
-    expected_g = dcgan.generator_loss(new_logits if updates == "alternating" else old_logits)
+    expected_g = module.generator_loss(
+        old_logits if model.updates == "simultaneous" else new_logits
+    )
     np.testing.assert_allclose(logs["d_loss"], expected_d, rtol=1e-5)
     np.testing.assert_allclose(logs["g_loss"], expected_g, rtol=1e-5)
     np.testing.assert_allclose(logs["loss"], expected_d + expected_g, rtol=1e-5)

@@ -84,7 +84,7 @@ def _double(x, size, filters, **options):
 
 
 @network
-def discriminator(image_shape, base_filters):
+def discriminator(image_shape, base_filters, batch_norm=True, last_bias=True):
     """Images (B, H, W, C) in [-1, 1] to logits (B, 1): positive is "real"."""
     downsample = {"kernel_size": 4, "strides": 2, "padding": "same"}
     image = keras.Input(image_shape)
@@ -92,12 +92,11 @@ def discriminator(image_shape, base_filters):
     x = layers.LeakyReLU(0.2)(x)
     for i in range(1, len(sizes(image_shape)) - 1):
         x = layers.Conv2D(
-            base_filters << i, **downsample, use_bias=False, kernel_initializer=_normal()
+            base_filters << i, **downsample, use_bias=not batch_norm, kernel_initializer=_normal()
         )(x)
-        x = layers.LeakyReLU(0.2)(BatchNormalization(momentum=0.9)(x))
-    return keras.Model(
-        image, layers.Dense(1, kernel_initializer=_normal(), dtype="float32")(layers.Flatten()(x))
-    )
+        x = layers.LeakyReLU(0.2)(BatchNormalization(momentum=0.9)(x) if batch_norm else x)
+    score = layers.Dense(1, use_bias=last_bias, kernel_initializer=_normal(), dtype="float32")
+    return keras.Model(image, score(layers.Flatten()(x)))
 
 
 def _normal():
