@@ -25,7 +25,7 @@ def test_colours_are_those_of_the_formulas(channels):
         grey = image.mean(-1, keepdims=True)
         image = grey + s * (image - grey)
         expected.append(image.mean() + c * (image - image.mean()))
-    changed = augmentation.recolor(x, brightness, saturation, contrast)
+    changed = augmentation.recolor(tf.constant(x), brightness, saturation, contrast)
     np.testing.assert_allclose(changed, expected, atol=1e-5)
 
 
@@ -33,9 +33,9 @@ def test_colours_of_no_strength_change_nothing():
     x = some_images()
     none, all_of_it = np.zeros(len(x), "float32"), np.ones(len(x), "float32")
     np.testing.assert_allclose(
-        augmentation.recolor(x, none, all_of_it, all_of_it), x, atol=1e-6
+        augmentation.recolor(tf.constant(x), none, all_of_it, all_of_it), x, atol=1e-6
     )  # fmt: skip
-    flat = augmentation.recolor(x, none, none, none)
+    flat = augmentation.recolor(tf.constant(x), none, none, none)
     np.testing.assert_allclose(flat, np.broadcast_to(x.mean((1, 2, 3), keepdims=True), x.shape),
                                atol=1e-6)  # fmt: skip
 
@@ -153,7 +153,7 @@ def test_xla_makes_the_same_changes():
         x = augmentation.translate(augmentation.recolor(x, *factors), *moves)
         return augmentation.cut_out(x, *moves)
 
-    x = some_images(4)
+    x = tf.constant(some_images(4))
     values = (tf.unstack(tf.random.stateless_uniform((3, 4), (1, 2))),
               tf.unstack(tf.constant([[-1, 0, 1, 2], [2, 1, 0, -1]])))  # fmt: skip
     np.testing.assert_allclose(
