@@ -92,6 +92,19 @@ def test_samples_that_are_alike_are_noticed():
     assert "nearly the same" in advice(history)[0]
 
 
+def test_a_collapsed_generator_is_noticed():
+    """A discriminator that stands still is fooled by one image, to which all noise leads.
+
+    The same training with a discriminator that answers is among the healthy ones below.
+    """
+    model = tiny("gan", data=images())
+    model.optimizer_of("discriminator").learning_rate = 0.0
+    model.optimizer_of("generator").learning_rate = 2e-2
+    history = model.fit(images(), **{**LONG, "epochs": 2}, **QUIET)
+    assert history.history["g_loss"][-1] < 0.1, "by its loss it has won"
+    assert ["nearly the same" in s and "collapsed" in s for s in advice(history)] == [True]
+
+
 def test_a_collapsed_posterior_is_noticed():
     """Noise cannot be compressed: the kl is only a cost, and the code is given up."""
     noise = np.random.default_rng(0).integers(0, 256, (512, 8, 8, 1)).astype("uint8")

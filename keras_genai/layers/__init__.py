@@ -1,8 +1,17 @@
-"""Layers that models share: those of Keras, faster or right where Keras is not."""
+"""Layers that models share: those of Keras, faster or right where Keras is not; augmentation."""
 
+from keras_genai.layers.augmentation import check_policy, diff_augment
 from keras_genai.layers.convolution import Conv2D, Conv2DTranspose
 from keras_genai.layers.normalization import BatchNormalization
 from keras_genai.layers.recurrent import GRU
 from keras_genai.layers.regularization import Dropout
 
-__all__ = ["GRU", "BatchNormalization", "Conv2D", "Conv2DTranspose", "Dropout"]
+__all__ = [
+    "GRU",
+    "BatchNormalization",
+    "Conv2D",
+    "Conv2DTranspose",
+    "Dropout",
+    "check_policy",
+    "diff_augment",
+]

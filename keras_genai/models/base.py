@@ -353,7 +353,7 @@ class GenerativeModel(keras.Model):
 
     def normal(self, shape: Sequence[Any]) -> tf.Tensor:
         """Standard normal noise from the model's own generator, other noise each time."""
-        return tf.random.stateless_normal(shape, distribution.fold_in_replica(self._next_seed()))
+        return tf.random.stateless_normal(shape, self._replica_seed())
 
     def uniform(self, shape: Sequence[Any]) -> tf.Tensor:
         """As `normal`, but uniform in [0, 1)."""
@@ -374,6 +374,10 @@ class GenerativeModel(keras.Model):
         # The noise of the whole batch, of which each replica takes the rows of its items.
         count, rows = distribution.rows_of_batch(shape[0])
         return tf.gather(draw((count, *shape[1:]), seed), rows)
+
+    def _replica_seed(self) -> tf.Tensor:
+        """A seed for a draw in training: another one each time, and on each replica."""
+        return distribution.fold_in_replica(self._next_seed())
 
     def _next_seed(self) -> tf.Tensor:
         return tf.cast(self.seed_generator.next(), "int32")

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_genai import data as data_module
 from keras_genai.data import images
+from keras_genai.layers import diff_augment
 from keras_genai.models.base import GenerativeModel, fold
 
 
@@ -24,6 +25,8 @@ class ImageModel(GenerativeModel):
     from_data = ("image_shape",)
     # Height and width must be multiples of this: the product of the networks' strides.
     stride = 1
+    # What a discriminator's images go through in training: see `augmented`.
+    augment = ""
 
     def __init__(
         self,
@@ -110,6 +113,14 @@ class ImageModel(GenerativeModel):
         x = images.validate_images(np.asarray(x))
         parts = [function(images.to_model(x[i : i + 256])) for i in range(0, len(x), 256)]
         return np.concatenate([np.asarray(part) for part in parts])
+
+    def augmented(self, x: tf.Tensor) -> tf.Tensor:
+        """Images (B, H, W, C) as the discriminator sees them in training, changed by `augment`.
+
+        For small data: `train_step` gives real and generated images to it, as they come from
+        `to_model` and from the generator; `test_step` does not.
+        """
+        return diff_augment(x, self.augment, self._replica_seed()) if self.augment else x
 
     def _sampler(self, n: int) -> Callable[[tf.Tensor], tf.Tensor]:
         if n not in self._samplers:

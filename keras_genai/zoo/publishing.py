@@ -61,7 +61,7 @@ def publish(
     """
     folders = [Path(run) for run in runs]
     configs = [_config(folder) for folder in folders]
-    _check_one_experiment(folders, configs)
+    check_one_experiment(folders, configs)
     name = f"{configs[0]['recipe']}.{tag}"
     target = _target(catalogue, name, overwrite)
     model = loading.load(folders[0])
@@ -128,7 +128,7 @@ def _metric_facts(
     measurements = [_measurement(folder) for folder in folders]
     return {
         "measured": {key: v for key, v in measurements[0].items() if key != "metrics"},
-        "metrics": _over_seeds(folders, configs, measurements, references),
+        "metrics": over_seeds(folders, configs, measurements, references),
     }
 
 
@@ -206,7 +206,7 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _check_one_experiment(folders: Sequence[Path], configs: Sequence[Mapping[str, Any]]) -> None:
+def check_one_experiment(folders: Sequence[Path], configs: Sequence[Mapping[str, Any]]) -> None:
     """All runs must be the same but for the seed, which must differ."""
     keys = ("recipe", "settled", "data", "data_fingerprint", "batch_size", "steps_per_epoch")
     first = configs[0]
@@ -270,7 +270,7 @@ def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(row.get(key) for key in METRIC_KEYS)
 
 
-def _over_seeds(
+def over_seeds(
     folders: Sequence[Path],
     configs: Sequence[Mapping[str, Any]],
     measurements: Sequence[Mapping[str, Any]],

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from contract_data import images
 
-from keras_genai import zoo
+from keras_genai import layers, zoo
+from keras_genai.losses import r1_penalty
 from keras_genai.models.base import per_network
 from keras_genai.models.gans import dcgan, gan, lsgan
 
@@ -36,8 +37,8 @@ def test_losses_of_lsgan_are_those_of_mao():
 
 
 def tiny(name, g_rate, d_rate, **overrides):
-    overrides = {**zoo.info(name).tiny, **overrides}
-    model = zoo.get(name, seed=0, image_shape=(16, 16, 1), **overrides)
+    overrides = {"image_shape": (16, 16, 1), **zoo.info(name).tiny, **overrides}
+    model = zoo.get(name, seed=0, **overrides)
     optimizers = {"generator": g_rate, "discriminator": d_rate}
     model.compile(per_network(**{k: keras.optimizers.SGD(v) for k, v in optimizers.items()}))
     model.optimizer.build(model.trainable_variables)
@@ -120,6 +121,140 @@ def test_without_decay_there_is_no_average(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = zoo.load(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded.generate(2, seed=0), model.generate(2, seed=0))
+
+
+# Augmentation and R1 ------------------------------------------------------------------------------
+
+ALL = "color,translation,cutout"
+
+
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_the_discriminator_sees_augmented_images_only(updates, monkeypatch):
+    """Where all images are made black ones, both updates go by what D says of black ones."""
+    model = tiny("dcgan", g_rate=0.1, d_rate=0.0, updates=updates, augment=ALL)
+    x_real = tf.constant(images(16))
+    before = weights(model.generator)
+    monkeypatch.setattr(model, "augmented", lambda x: 0.0 * x - 1.0)
+    logits = model.discriminator(tf.fill((16, 16, 16, 1), -1.0), training=True)
+    logs = model.train_step({"image": x_real})
+    np.testing.assert_allclose(logs["d_loss"], dcgan.discriminator_loss(logits, logits), rtol=1e-5)
+    np.testing.assert_allclose(logs["g_loss"], dcgan.generator_loss(logits), rtol=1e-5)
+    for old, new in zip(before, weights(model.generator), strict=True):
+        np.testing.assert_array_equal(old, new)  # no gradient comes through black
+    monkeypatch.setattr(model, "augmented", None)
+    assert model.test_step({"image": x_real}).keys() == logs.keys()
+
+
+def test_augmentation_draws_from_the_models_own_generator():
+    model = tiny("dcgan", 0.1, 0.1, augment=ALL)
+    x = tf.random.stateless_uniform((4, 16, 16, 1), (1, 2), -1.0)
+    seed = tf.cast(model.seed_generator.state.value, "int32")
+    np.testing.assert_array_equal(model.augmented(x), layers.diff_augment(x, ALL, seed))
+    assert not np.array_equal(model.augmented(x), layers.diff_augment(x, ALL, seed))
+    plain = tiny("dcgan", 0.1, 0.1)
+    state = plain.seed_generator.state.numpy()
+    assert plain.augmented(x) is x
+    np.testing.assert_array_equal(plain.seed_generator.state, state)
+
+
+def test_augmentations_are_named():
+    with pytest.raises(ValueError, match=r"`augment` is .*cutout.*Received: augment='flip'"):
+        zoo.get("dcgan", augment="flip")
+
+
+def smooth(side):
+    """A tiny DCGAN whose discriminator, at 6 pixels, has no batch normalisation."""
+    model = tiny("dcgan", g_rate=0.0, d_rate=0.1, image_shape=(side, side, 1), r1_gamma=6.0)
+    for v in model.discriminator.trainable_variables:  # steep enough to be measured
+        v.assign(10.0 * v)
+    return model
+
+
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_r1_is_added_to_what_the_discriminator_minimises(updates):
+    model = smooth(6)
+    model.updates = updates
+    x_real = tf.cast(images(16, (6, 6, 1)), "float32") / 127.5 - 1.0
+    z = tf.random.stateless_normal((16, 8), tf.cast(model.seed_generator.state.value, "int32"))
+    with tf.GradientTape(persistent=True) as tape:
+        real, fake = (model.discriminator(x) for x in (x_real, model.generator(z, training=True)))
+        d_loss = dcgan.discriminator_loss(real, fake)
+        r1 = 6.0 / 2.0 * r1_penalty(model.discriminator, x_real)  # equation 9
+        total = d_loss + r1
+    variables = model.discriminator.trainable_variables
+    gradients = tape.gradient(total, variables)
+    assert np.abs(tape.gradient(r1, variables[0])).max() > 1e-3
+    before = weights(model.discriminator)
+    logs = model.train_step({"image": tf.constant(images(16, (6, 6, 1)))})
+    np.testing.assert_allclose(logs["d_loss"], d_loss, rtol=1e-5)
+    np.testing.assert_allclose(logs["r1"], r1, rtol=1e-5)
+    np.testing.assert_allclose(logs["loss"], d_loss + r1 + logs["g_loss"], rtol=1e-5)
+    for old, new, g in zip(before, weights(model.discriminator), gradients, strict=True):
+        np.testing.assert_allclose(new, old - 0.1 * g, atol=1e-6)
+
+
+def test_r1_is_the_slope_at_each_real_image():
+    model = smooth(6)
+    x = tf.cast(images(4, (6, 6, 1)), "float32") / 127.5 - 1.0
+    step = 1e-2  # D is linear but for the kinks of LeakyReLU
+    moves = step * tf.reshape(tf.eye(36), (36, 6, 6, 1))
+    slopes = np.stack(
+        [(model.discriminator(x + m) - model.discriminator(x - m))[:, 0] for m in moves]
+    ) / (2 * step)  # 36 B
+    found = model.r1(model.discriminator, x)["r1"]
+    np.testing.assert_allclose(found, 3.0 * np.mean(np.sum(slopes**2, 0)), rtol=0.02)
+
+
+def test_r1_is_validated_without_moving_averages(tmp_path):
+    model = smooth(16)
+    averages = [v.numpy() for v in model.discriminator.non_trainable_variables]
+    assert averages
+    found = model.evaluate(images(20), batch_size=8, return_dict=True, verbose=0)
+    x = tf.cast(images(20), "float32") / 127.5 - 1.0
+    expected = 3.0 * r1_penalty(lambda x, training: model.discriminator(x), x)
+    np.testing.assert_allclose(found["r1"], expected, rtol=1e-4)
+    for v, old in zip(model.discriminator.non_trainable_variables, averages, strict=True):
+        np.testing.assert_array_equal(v, old)
+    assert "r1" not in tiny("dcgan", 0.1, 0.1).loss_names
+
+
+def test_batch_normalisation_can_be_differentiated_twice():
+    """The fused kernel's second derivative is that of Keras's elementwise formula."""
+    x = tf.random.stateless_normal((6, 4, 4, 3), (1, 2))
+    results = []
+    for module in (layers, keras.layers):
+        normalize = module.BatchNormalization()
+        normalize.build((None, 4, 4, 3))
+        normalize.gamma.assign([0.5, 1.0, 2.0])
+        with tf.GradientTape() as tape:
+
+            def score(x, training, normalize=normalize):
+                return tf.reduce_sum(normalize(x, training=training) ** 3, [1, 2, 3])[:, None]
+
+            penalty = r1_penalty(score, x)
+        gradient = tape.gradient(penalty, normalize.gamma.value)
+        results.append((penalty, gradient))
+    (penalty, gradient), (expected, expected_gradient) = results
+    np.testing.assert_allclose(penalty, expected, rtol=1e-4)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4)
+
+
+def test_continuing_with_both_is_exact(tmp_path):
+    """2 epochs are 1, a save, a load and 1."""
+    options = {"steps_per_epoch": 2, "batch_size": 8, "run_dir": False, "verbose": 0}
+    whole = tiny("dcgan", 0.1, 0.1, image_shape=(8, 8, 1), augment=ALL, r1_gamma=1.0)
+    save = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: epoch or whole.save(tmp_path / "half.keras")
+    )
+    whole.fit(images(16, (8, 8, 1)), epochs=2, callbacks=save, **options)
+    half = zoo.load(tmp_path / "half.keras")
+    assert (half.augment, half.r1_gamma) == (ALL, 1.0)
+    half.fit(images(16, (8, 8, 1)), epochs=1, **options)
+    for value, expected in zip(half.variables, whole.variables, strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+# Sizes --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

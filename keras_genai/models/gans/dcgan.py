@@ -23,6 +23,18 @@ learns from what the new D says of the same batch. That saves a pass through G. 
 `updates="simultaneous"` G learns from what D said before its own update (simultaneous gradient
 descent), which saves a pass through D as well.
 
+Of some hundred images D learns each by heart. With `augment="color,translation,cutout"` it judges
+T(x) and T(G(z)) with random changes T (`layers/augmentation.py`); both updates see one T(G(z)).
+
+With `r1_gamma` above 0, D is kept flat at real images (Mescheder, Geiger, Nowozin, 2018,
+https://arxiv.org/abs/1801.04406, equation 9): it minimises d_loss + r1,
+
+    r1 = gamma / 2 E_x[|grad D(x)|^2]
+
+where x is what D looks at, T(x) if there is a T. That is exact only for a D without batch
+normalisation. With it each logit depends on all images of the batch, and the gradient by an image
+is that of the sum of the batch's logits: how D's judgement moves when only that image does.
+
 Shapes: B batch, H height, W width, C channels, Z latent size.
 """
 
@@ -33,7 +45,8 @@ import tensorflow as tf
 from keras import layers
 
 from keras_genai.data.images import to_model
-from keras_genai.layers import BatchNormalization, Conv2D, Conv2DTranspose
+from keras_genai.layers import BatchNormalization, Conv2D, Conv2DTranspose, check_policy
+from keras_genai.losses import r1_penalty
 from keras_genai.models.base import jit_compile_default, network, per_network
 from keras_genai.models.image_model import ImageModel
 from keras_genai.optimizers import Adam
@@ -125,6 +138,8 @@ class DCGAN(ImageModel):
         base_filters: Channels at half the image's size; doubled at each further halving.
         updates: "alternating", D first, or "simultaneous".
         ema_decay: Share of the generator's moving average that is kept a step; 0 for none.
+        augment: "" or what D's images go through, such as "color,translation,cutout".
+        r1_gamma: Weight of the penalty on D's gradient at real images; 0 for none.
         seed: Fixes weights, noise and data order.
     """
 
@@ -140,9 +155,13 @@ class DCGAN(ImageModel):
         base_filters=32,
         updates="alternating",
         ema_decay=0.0,
+        augment="",
+        r1_gamma=0.0,
         seed=None,
         **kwargs,
     ):
+        if r1_gamma:
+            self.loss_names = (*self.loss_names, "r1")
         super().__init__(image_shape, seed, **kwargs)
         if updates not in ("alternating", "simultaneous"):
             raise ValueError(
@@ -150,6 +169,7 @@ class DCGAN(ImageModel):
             )
         self.latent_dim, self.base_filters = latent_dim, base_filters
         self.updates, self.ema_decay = updates, ema_decay
+        self.augment, self.r1_gamma = check_policy(augment), r1_gamma
 
     def build_networks(self):
         self.generator = generator(self.image_shape, self.latent_dim, self.base_filters)
@@ -163,17 +183,17 @@ class DCGAN(ImageModel):
         return self.ema_generator(tf.random.stateless_normal((n, self.latent_dim), seed))
 
     def train_step(self, data):
-        x_real = to_model(data["image"])  # B H W C
+        x_real = self.augmented(to_model(data["image"]))  # B H W C
         z = self.normal((tf.shape(x_real)[0], self.latent_dim))  # B Z
         if self.updates == "simultaneous":
             return self.log(self.simultaneous_updates(x_real, z))
         with tf.GradientTape() as tape:
-            x_fake = self.generator(z, training=True)  # B H W C
+            x_fake = self.augmented(self.generator(z, training=True))  # B H W C
             with tape.stop_recording():
-                d_loss = self.train_discriminator(x_real, x_fake)
+                d_losses = self.train_discriminator(x_real, x_fake)
             g_loss = generator_loss(self.discriminator(x_fake, training=True))
         self.minimize(tape, g_loss, self.generator)
-        return self.log({"d_loss": d_loss, "g_loss": g_loss})
+        return self.log({**d_losses, "g_loss": g_loss})
 
     def train_discriminator(self, x_real, x_fake):
         with tf.GradientTape() as tape:
@@ -181,17 +201,28 @@ class DCGAN(ImageModel):
             real_logits = self.discriminator(x_real, training=True)  # B 1
             fake_logits = self.discriminator(x_fake, training=True)  # B 1
             d_loss = discriminator_loss(real_logits, fake_logits)
-        self.minimize(tape, d_loss, self.discriminator)
-        return d_loss
+            d_losses = {"d_loss": d_loss, **self.r1(self.discriminator, x_real)}
+            total = tf.add_n([*d_losses.values()])
+        self.minimize(tape, total, self.discriminator)
+        return d_losses
 
     def simultaneous_updates(self, x_real, z):
         with tf.GradientTape() as d_tape, tf.GradientTape() as g_tape:
-            fake_logits = self.discriminator(self.generator(z, training=True), training=True)  # B 1
+            x_fake = self.augmented(self.generator(z, training=True))  # B H W C
+            fake_logits = self.discriminator(x_fake, training=True)  # B 1
             d_loss = discriminator_loss(self.discriminator(x_real, training=True), fake_logits)
+            d_losses = {"d_loss": d_loss, **self.r1(self.discriminator, x_real)}
+            total = tf.add_n([*d_losses.values()])
             g_loss = generator_loss(fake_logits)
-        self.minimize(d_tape, d_loss, self.discriminator)
+        self.minimize(d_tape, total, self.discriminator)
         self.minimize(g_tape, g_loss, self.generator)
-        return {"d_loss": d_loss, "g_loss": g_loss}
+        return {**d_losses, "g_loss": g_loss}
+
+    def r1(self, discriminator, x_real):
+        """The penalty by its name, if it is on."""
+        if not self.r1_gamma:
+            return {}
+        return {"r1": 0.5 * self.r1_gamma * r1_penalty(discriminator, x_real)}
 
     def test_step(self, data):
         x_real = to_model(data["image"])  # B H W C
@@ -199,7 +230,9 @@ class DCGAN(ImageModel):
         x_fake = self.generator(self.fixed_normal((batch_size, self.latent_dim)))
         fake_logits = self.discriminator(x_fake)
         d_loss = discriminator_loss(self.discriminator(x_real), fake_logits)
-        losses = {"d_loss": d_loss, "g_loss": generator_loss(fake_logits)}
+        # In training batch normalisation's averages would move.
+        penalty = self.r1(lambda x, training: self.discriminator(x), x_real)
+        losses = {"d_loss": d_loss, **penalty, "g_loss": generator_loss(fake_logits)}
         return self.log(losses, count=batch_size)
 
 
@@ -219,11 +252,15 @@ def dcgan(
     base_filters: int = 32,
     updates: Literal["alternating", "simultaneous"] = "alternating",
     ema_decay: float = 0.0,
+    augment: str = "",
+    r1_gamma: float = 0.0,
     learning_rate: float = 5e-4,
     seed: int | None = None,
 ):
     """Convolutional GAN: sharp images of 28 to 64 pixels within minutes."""
-    model = DCGAN(image_shape, latent_dim, base_filters, updates, ema_decay, seed)
+    model = DCGAN(
+        image_shape, latent_dim, base_filters, updates, ema_decay, augment, r1_gamma, seed
+    )
     model.compile(
         per_network(
             generator=Adam(learning_rate, beta_1=0.5),

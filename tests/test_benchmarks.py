@@ -1,0 +1,89 @@
+"""The comparison of GANs: its page comes from run folders alone, its runs can be interrupted."""
+
+import importlib.util
+import itertools
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from contract_data import METRIC
+
+from keras_genai import zoo
+
+PATH = Path(__file__).parents[1] / "benchmarks" / "gans.py"
+
+
+@pytest.fixture
+def gans(monkeypatch, tmp_path):
+    spec = importlib.util.spec_from_file_location("gans", PATH)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "PAGE", tmp_path / "gans.md")
+    return module
+
+
+SIZES = {"latent_dim": 4, "hidden_units": 8, "image_shape": None}
+
+
+def made_up_run(data, name, seed, steps=3, value=7.0, **arguments):
+    """What training and measuring leave behind, without the checkpoint."""
+    config = {
+        "recipe": name, "arguments": {**SIZES, **arguments}, "settled": {"image_shape": [8, 8, 1]},
+        "seed": seed, "data": "blobs", "data_fingerprint": "", "batch_size": 8,
+        "steps_per_epoch": 3, "versions": {"keras": "3"}, "hardware": "a machine", "commit": "c0",
+    }  # fmt: skip
+    metrics = [{**METRIC, "value": value}, {**METRIC, "name": "density", "value": 9.0}]
+    folder = data / name / str(seed)
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "metrics.json").write_text(json.dumps({"metrics": metrics}))
+    (folder / "history.csv").write_text(f"epoch,step,seconds\n1,2,0.1\n2,{steps},60.0\n")
+
+
+def test_the_page_is_made_from_run_folders(gans, tmp_path):
+    data = tmp_path / "runs" / "blobs"
+    made_up_run(data, "gan", 0, steps=100, value=2.0)
+    made_up_run(data, "gan", 1, steps=201, value=5.0)
+    page = gans.page(tmp_path / "runs")
+    heading, _, row = [line for line in page.splitlines() if line.startswith("|")]
+    assert heading == "| recipe | trainings | parameters | steps | FD-blobs |"
+    model = zoo.get("gan", **{**SIZES, "image_shape": (8, 8, 1)})
+    networks = model.generator.count_params(), model.discriminator.count_params()
+    parameters = " + ".join(f"{count:,}" for count in networks)
+    assert row == f"| `gan` | 2 | {parameters} | 150 | 3.5 ± 2.1 |"
+    assert "## blobs\n\nminutes: 1.0; batches of: 8; hardware: a machine; software: keras 3" in page
+    assert "commit: c0; samples: 1,000 (test)\n" in page
+
+
+def test_runs_that_differ_in_more_than_their_seed_are_not_averaged(gans, tmp_path):
+    made_up_run(tmp_path / "blobs", "gan", 0)
+    made_up_run(tmp_path / "blobs", "gan", 1, latent_dim=5)
+    with pytest.raises(ValueError, match=r"differ in their seed alone.*latent_dim"):
+        gans.page(tmp_path)
+
+
+def test_only_what_is_missing_is_done(gans, tmp_path, monkeypatch):
+    run, calls, clock, broken = tmp_path / "0", [], itertools.count(), [True]
+
+    def command(*words):
+        calls.append(words[0])
+        if words[0] == "measure" and broken:
+            raise subprocess.CalledProcessError(broken.pop(), "measure")
+        run.mkdir(exist_ok=True)
+        path = run / {"train": "checkpoint.keras", "measure": "metrics.json"}[words[0]]
+        path.touch()
+        os.utime(path, (time := next(clock), time))
+        (run / "history.csv").write_text("epoch,step,seconds\n1,3,120.4\n")
+
+    monkeypatch.setattr(gans, "command", command)
+    for minutes, expected in (
+        (2, ["train", "measure"]),  # which fails, and does not end the others
+        (2, ["measure"]),
+        (2, []),
+        (3, ["train", "measure"]),  # more minutes go on with the run
+    ):
+        calls.clear()
+        gans.finish(run, "gan", "mnist", 0, minutes)
+        assert calls == expected
