@@ -4,5 +4,17 @@ from keras_genai.layers.convolution import Conv2D, Conv2DTranspose
 from keras_genai.layers.normalization import BatchNormalization
 from keras_genai.layers.recurrent import GRU
 from keras_genai.layers.regularization import Dropout
+from keras_genai.layers.resampling import UpsampledConv2D
+from keras_genai.layers.spectral import SpectralConv2D, SpectralDense, SpectralEmbedding
 
-__all__ = ["GRU", "BatchNormalization", "Conv2D", "Conv2DTranspose", "Dropout"]
+__all__ = [
+    "GRU",
+    "BatchNormalization",
+    "Conv2D",
+    "Conv2DTranspose",
+    "Dropout",
+    "SpectralConv2D",
+    "SpectralDense",
+    "SpectralEmbedding",
+    "UpsampledConv2D",
+]
