@@ -4,8 +4,13 @@ from keras_genai.layers.convolution import Conv2D, Conv2DTranspose
 from keras_genai.layers.normalization import BatchNormalization
 from keras_genai.layers.recurrent import GRU
 from keras_genai.layers.regularization import Dropout
-from keras_genai.layers.resampling import UpsampledConv2D
-from keras_genai.layers.spectral import SpectralConv2D, SpectralDense, SpectralEmbedding
+from keras_genai.layers.resampling import PooledConv2D, UpsampledConv2D
+from keras_genai.layers.spectral import (
+    SpectralConv2D,
+    SpectralDense,
+    SpectralEmbedding,
+    SpectralPooledConv2D,
+)
 
 __all__ = [
     "GRU",
@@ -13,8 +18,10 @@ __all__ = [
     "Conv2D",
     "Conv2DTranspose",
     "Dropout",
+    "PooledConv2D",
     "SpectralConv2D",
     "SpectralDense",
     "SpectralEmbedding",
+    "SpectralPooledConv2D",
     "UpsampledConv2D",
 ]

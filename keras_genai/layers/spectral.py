@@ -21,6 +21,8 @@ dL/dW_bar, without the second term above, which removes what would only make the
 import keras
 import tensorflow as tf
 
+from keras_genai.layers.resampling import PooledConv2D
+
 
 class _SpectralNormalization(keras.layers.Layer):
     """Comes before a Keras layer among the bases of a class, and normalises that layer's matrix.
@@ -76,6 +78,11 @@ class _SpectralNormalization(keras.layers.Layer):
 @keras.saving.register_keras_serializable("keras_genai")
 class SpectralConv2D(_SpectralNormalization, keras.layers.Conv2D):
     """`keras.layers.Conv2D` with a kernel of spectral norm 1."""
+
+
+@keras.saving.register_keras_serializable("keras_genai")
+class SpectralPooledConv2D(_SpectralNormalization, PooledConv2D):
+    """`PooledConv2D` with a 3x3 kernel of spectral norm 1."""
 
 
 @keras.saving.register_keras_serializable("keras_genai")
