@@ -5,12 +5,7 @@ from keras_genai.layers.normalization import BatchNormalization
 from keras_genai.layers.recurrent import GRU
 from keras_genai.layers.regularization import Dropout
 from keras_genai.layers.resampling import PooledConv2D, UpsampledConv2D
-from keras_genai.layers.spectral import (
-    SpectralConv2D,
-    SpectralDense,
-    SpectralEmbedding,
-    SpectralPooledConv2D,
-)
+from keras_genai.layers.spectral import SpectralConv2D, SpectralDense, SpectralPooledConv2D
 
 __all__ = [
     "GRU",
@@ -21,7 +16,6 @@ __all__ = [
     "PooledConv2D",
     "SpectralConv2D",
     "SpectralDense",
-    "SpectralEmbedding",
     "SpectralPooledConv2D",
     "UpsampledConv2D",
 ]

@@ -25,18 +25,16 @@ from keras_genai.layers.resampling import PooledConv2D
 
 
 class _SpectralNormalization(keras.layers.Layer):
-    """Comes before a Keras layer among the bases of a class, and normalises that layer's matrix.
+    """Comes before a Keras layer among the bases of a class, and normalises that layer's kernel.
 
     A call with `training=True` makes one step of the power iteration; others leave u as it is.
     """
-
-    matrix = "_kernel"
 
     def build(self, input_shape):
         super().build(input_shape)
         self.u = self.add_weight(
             name="u",
-            shape=(getattr(self, self.matrix).shape[-1], 1),
+            shape=(self.kernel.shape[-1], 1),
             initializer="orthogonal",  # of one column: a unit vector in a random direction
             trainable=False,
             dtype="float32",
@@ -46,14 +44,13 @@ class _SpectralNormalization(keras.layers.Layer):
         )
 
     def call(self, inputs, training=False):
-        variable = getattr(self, self.matrix)
         # What the Keras layer reads in this scope is the normalised kernel.
-        with keras.StatelessScope([(variable, self.normalized(variable, training))]):
+        with keras.StatelessScope([(self.kernel, self.normalized(training))]):
             return super().call(inputs)
 
-    def normalized(self, variable, training):
+    def normalized(self, training):
         """The kernel divided by its spectral norm, of the kernel's shape, in float32."""
-        kernel = tf.cast(variable.value, "float32")
+        kernel = tf.cast(self.kernel, "float32")
         matrix = tf.reshape(kernel, (-1, kernel.shape[-1]))  # inputs, outputs
         constant = tf.stop_gradient(matrix)
         u = tf.convert_to_tensor(self.u)  # outputs, 1
@@ -88,10 +85,3 @@ class SpectralPooledConv2D(_SpectralNormalization, PooledConv2D):
 @keras.saving.register_keras_serializable("keras_genai")
 class SpectralDense(_SpectralNormalization, keras.layers.Dense):
     """`keras.layers.Dense` with a kernel of spectral norm 1."""
-
-
-@keras.saving.register_keras_serializable("keras_genai")
-class SpectralEmbedding(_SpectralNormalization, keras.layers.Embedding):
-    """`keras.layers.Embedding` whose matrix has the spectral norm 1."""
-
-    matrix = "_embeddings"

@@ -17,10 +17,20 @@ normalisation and enlarges by repeating pixels; D halves by averaging and ends i
 places and one linear layer. Channels double where sides halve, as in the networks for the larger
 images there (tables 5 and 6), but are fewer, for a CPU.
 
-With `critic_steps` above 1, D is updated that many times for each update of G (algorithm 1's
-n_dis), on as many shares of the batch: an epoch passes the data once, whatever the number.
+With `critic_steps` above 1, D is updated that many times for each update of G (n_dis in section 4),
+on as many shares of the batch: an epoch passes the data once, whatever the number.
 
-Shapes: B batch, H height, W width, C channels, Z latent size.
+With `projection=True` the model takes labels, and D compares the class y with what it sees in the
+image: cGANs with Projection Discriminator. Miyato, Koyama, 2018, https://arxiv.org/abs/1802.05637,
+equation 3, phi(x) the sum over all places, psi the linear layer, V a matrix of a row for each class,
+of spectral norm 1 too:
+
+    D(x, y) = y^T V phi(x) + psi(phi(x))
+
+G learns of the class in its batch normalisation, whose scale and shift depend on it (section 4).
+
+Shapes: B batch, S share of a batch, H height, W width, C channels, D features, K classes, Z latent
+size.
 """
 
 import keras
@@ -50,47 +60,66 @@ def halvings(image_shape):
 
 
 @network
-def generator(image_shape, latent_dim, base_filters):
-    """Noise (B, Z) to images (B, H, W, C) in [-1, 1]."""
+def generator(image_shape, latent_dim, base_filters, num_classes=None):
+    """Noise (B, Z), with `num_classes` also one-hot classes (B, K), to images (B, H, W, C)."""
     count = halvings(image_shape)
     height, width = (side >> count for side in image_shape[:2])
-    z = keras.Input((latent_dim,))
+    z, classes = keras.Input((latent_dim,)), _classes(num_classes)
     x = layers.Dense(height * width * (base_filters << count))(z)
     x = layers.Reshape((height, width, base_filters << count))(x)
     for i in reversed(range(count)):
-        x = _up(x, base_filters << i)
-    x = layers.Conv2D(
-        image_shape[2], 3, padding="same", activation="tanh", dtype="float32"
-    )(_normalized(x))  # fmt: skip
-    return keras.Model(z, x)
+        x = _up(x, classes, base_filters << i)
+    x = _normalized(x, classes)
+    x = layers.Conv2D(image_shape[2], 3, padding="same", activation="tanh", dtype="float32")(x)
+    return keras.Model([z, *classes], x)
 
 
-def _up(x, filters):
+def _classes(num_classes):
+    """A further input of a network that takes labels, or none."""
+    return [] if num_classes is None else [keras.Input((num_classes,))]
+
+
+def _up(x, classes, filters):
     """A residual block to twice the height and width."""
     # Biases would be lost in the next normalisation.
-    y = UpsampledConv2D(filters, use_bias=False)(_normalized(x))
-    y = layers.Conv2D(filters, 3, padding="same", use_bias=False)(_normalized(y))
+    y = UpsampledConv2D(filters, use_bias=False)(_normalized(x, classes))
+    y = layers.Conv2D(filters, 3, padding="same", use_bias=False)(_normalized(y, classes))
     # 1x1 convolutions and repeating pixels can change places: the smaller image is cheaper.
     shortcut = layers.UpSampling2D()(layers.Conv2D(filters, 1, use_bias=False)(x))
     return layers.Add()([y, shortcut])
 
 
-def _normalized(x):
-    return layers.ReLU()(BatchNormalization(momentum=0.9)(x))
+def _normalized(x, classes):
+    """Batch normalisation, with a scale and shift of each class if there are any, and ReLU."""
+    y = BatchNormalization(momentum=0.9)(x)
+    for one_hot in classes:
+        # What a class adds to the scale 1 and shift 0 of all: (B, 1, 1, D) each.
+        scale, shift = (
+            layers.Reshape((1, 1, -1))(
+                layers.Dense(x.shape[-1], use_bias=False, kernel_initializer="zeros")(one_hot)
+            )
+            for _ in range(2)
+        )
+        y = y + y * scale + shift
+    return layers.ReLU()(y)
 
 
 @network
-def discriminator(image_shape, base_filters):
-    """Images (B, H, W, C) in [-1, 1] to scores (B, 1): positive is "real"."""
+def discriminator(image_shape, base_filters, num_classes=None):
+    """Images (B, H, W, C), perhaps with classes (B, K), to scores (B, 1): positive is "real"."""
     count = halvings(image_shape)
-    image = keras.Input(image_shape)
+    image, classes = keras.Input(image_shape), _classes(num_classes)
     # Not activated first: that would blacken the darker half of the image.
     x = _down(image, image, base_filters)
     for i in range(1, count):
         x = _down(x, layers.ReLU()(x), base_filters << i)
     x = _level(x, layers.ReLU()(x), base_filters << count)
-    x = keras.ops.sum(layers.ReLU()(x), axis=(1, 2))  # B D
-    return keras.Model(image, SpectralDense(1, dtype="float32")(x))
+    phi = keras.ops.sum(layers.ReLU()(x), axis=(1, 2))  # B D
+    score = SpectralDense(1, dtype="float32")(phi)
+    for one_hot in classes:
+        row = SpectralDense(phi.shape[-1], use_bias=False, dtype="float32")(one_hot)  # B D
+        score = layers.Add(dtype="float32")([score, layers.Dot(1, dtype="float32")([row, phi])])
+    return keras.Model([image, *classes], score)
 
 
 def _down(x, activated, filters):
@@ -120,6 +149,12 @@ def generator_loss(fake_scores):
     return -tf.reduce_mean(fake_scores)
 
 
+def shares(batch_size, count):
+    """The rows of `count` equal shares of a batch; where it does not divide, some serve twice."""
+    size = -(-batch_size // count)
+    return [(i * size + tf.range(size)) % batch_size for i in range(count)]
+
+
 @keras.saving.register_keras_serializable("keras_genai")
 class SNGAN(ImageModel):
     """The model of Miyato et al. (2018).
@@ -130,6 +165,8 @@ class SNGAN(ImageModel):
         base_filters: Channels at the image's size; doubled at each halving.
         critic_steps: Updates of the discriminator for each of the generator.
         ema_decay: Share of the generator's moving average that is kept a step; 0 for none.
+        projection: Whether the model takes labels.
+        num_classes: K, or None: from the data, if the model takes labels.
         seed: Fixes weights, noise and data order.
     """
 
@@ -145,52 +182,76 @@ class SNGAN(ImageModel):
         base_filters=16,
         critic_steps=1,
         ema_decay=0.0,
+        projection=False,
+        num_classes=None,
         seed=None,
         **kwargs,
     ):
-        super().__init__(image_shape, seed, **kwargs)
-        self.latent_dim, self.base_filters = latent_dim, base_filters
+        super().__init__(image_shape, seed, num_classes, **kwargs)
+        if projection:
+            self.from_data = ("image_shape", "num_classes")
+        elif num_classes is not None:
+            raise ValueError(
+                "Without labels there are no classes: add projection=True, or leave out "
+                f"num_classes. Received: num_classes={num_classes!r}"
+            )
+        self.latent_dim, self.base_filters, self.projection = latent_dim, base_filters, projection
         self.critic_steps, self.ema_decay = critic_steps, ema_decay
 
     def build_networks(self):
-        self.generator = generator(self.image_shape, self.latent_dim, self.base_filters)
-        self.discriminator = discriminator(self.image_shape, self.base_filters)
+        classes = self.num_classes
+        self.generator = generator(self.image_shape, self.latent_dim, self.base_filters, classes)
+        self.discriminator = discriminator(self.image_shape, self.base_filters, classes)
         self.ema_generator = self.averaged(self.generator)
 
-    def call(self, z, training=False):
-        return self.generator(z, training=training)
+    def call(self, z, *classes, training=False):
+        """Images (B, H, W, C) of noise (B, Z) and, with labels, one-hot classes (B, K)."""
+        return self.generator([z, *classes], training=training)
 
-    def sample(self, n, seed):
-        return self.ema_generator(tf.random.stateless_normal((n, self.latent_dim), seed))
+    def draw(self, z, *classes):
+        return self.ema_generator([z, *classes])
+
+    def sample(self, n, seed, *labels):
+        z = tf.random.stateless_normal((n, self.latent_dim), seed)
+        return self.draw(z, *(tf.one_hot(numbers, self.num_classes) for numbers in labels))
+
+    def parts(self, data):
+        """Images (B, H, W, C) and, with labels, one-hot classes (B, K)."""
+        labels = [data["label"]] if self.projection else []
+        return to_model(data["image"]), *(tf.one_hot(row, self.num_classes) for row in labels)
+
+    def judge(self, x_real, x_fake, *classes, training=False):
+        """The scores of real and generated images of the same classes, (B, 1) each."""
+        # One pass: without batch normalisation they do not meet in D.
+        pairs = [(x_real, x_fake), *zip(classes, classes, strict=True)]
+        both = [tf.concat(pair, 0) for pair in pairs]
+        return tf.split(self.discriminator(both, training=training), 2)
 
     def train_step(self, data):
-        x_real = to_model(data["image"])  # B H W C
-        batch_size = tf.shape(x_real)[0]
-        share = -(-batch_size // self.critic_steps)  # S: where it does not divide, some serve twice
-        d_losses = []
-        for i in range(self.critic_steps):
-            x_share = tf.gather(x_real, (i * share + tf.range(share)) % batch_size)  # S H W C
-            x_fake = self.generator(self.normal((share, self.latent_dim)), training=True)
+        parts, d_losses = self.parts(data), []
+        for rows in shares(tf.shape(parts[0])[0], self.critic_steps):
+            x_real, *classes = (tf.gather(part, rows) for part in parts)  # S H W C, S K
+            z_shape = (tf.shape(x_real)[0], self.latent_dim)
+            x_fake = self(self.normal(z_shape), *classes, training=True)  # S H W C
             with tf.GradientTape() as tape:
-                # One pass for both: without batch normalisation images do not meet in D.
-                scores = self.discriminator(tf.concat([x_share, x_fake], 0), training=True)  # 2S 1
-                d_losses.append(discriminator_loss(scores[:share], scores[share:]))
+                scores = self.judge(x_real, x_fake, *classes, training=True)  # S 1 each
+                d_losses.append(discriminator_loss(*scores))
             self.minimize(tape, d_losses[-1], self.discriminator)
 
-        z = self.normal((share, self.latent_dim))  # S Z
+        z = self.normal(z_shape)  # S Z
         with tf.GradientTape() as tape:
-            # D stands still here, and so do its vectors u: not `training`.
-            fake_scores = self.discriminator(self.generator(z, training=True), training=False)
-            g_loss = generator_loss(fake_scores)
+            x_fake = self(z, *classes, training=True)
+            # D stands still here, and with it the vectors u of its layers: not `training`.
+            g_loss = generator_loss(self.discriminator([x_fake, *classes], training=False))
         self.minimize(tape, g_loss, self.generator)
         return self.log({"d_loss": tf.reduce_mean(tf.stack(d_losses)), "g_loss": g_loss})
 
     def test_step(self, data):
-        x_real = to_model(data["image"])  # B H W C
+        x_real, *classes = self.parts(data)
         batch_size = tf.shape(x_real)[0]
-        x_fake = self.generator(self.fixed_normal((batch_size, self.latent_dim)))
-        fake_scores = self.discriminator(x_fake)  # B 1
-        d_loss = discriminator_loss(self.discriminator(x_real), fake_scores)
+        x_fake = self(self.fixed_normal((batch_size, self.latent_dim)), *classes)
+        real_scores, fake_scores = self.judge(x_real, x_fake, *classes)
+        d_loss = discriminator_loss(real_scores, fake_scores)
         losses = {"d_loss": d_loss, "g_loss": generator_loss(fake_scores)}
         return self.log(losses, count=batch_size)
 
@@ -211,11 +272,15 @@ def sngan(
     base_filters: int = 16,
     critic_steps: int = 1,
     ema_decay: float = 0.0,
+    projection: bool = False,
+    num_classes: int | None = None,
     learning_rate: float = 2e-4,
     seed: int | None = None,
 ):
-    """Residual GAN with spectral normalisation: steady training, 28 to 64 pixels."""
-    model = SNGAN(image_shape, latent_dim, base_filters, critic_steps, ema_decay, seed)
+    """Residual GAN with spectral normalisation; with projection=True it takes labels."""
+    model = SNGAN(
+        image_shape, latent_dim, base_filters, critic_steps, ema_decay, projection, num_classes, seed
+    )  # fmt: skip
     model.compile(
         per_network(
             generator=Adam(learning_rate, beta_1=0.0, beta_2=0.9),
