@@ -10,6 +10,7 @@ from keras_genai import zoo
 from keras_genai.models.base import per_network
 from keras_genai.models.gans import sngan
 
+X = images(12, (8, 8, 1))
 PROJECTION = {"projection": True, "num_classes": 3}
 
 
@@ -38,62 +39,51 @@ def test_losses_are_hinges():
 def test_each_optimizer_moves_its_own_network(moving):
     model = small(g_rate=0.1 * (moving == "generator"), d_rate=0.1 * (moving == "discriminator"))
     before = {key: weights(getattr(model, key)) for key in ("generator", "discriminator")}
-    for _ in range(2):
-        model.train_step({"image": tf.constant(images(16, (8, 8, 1)))})
+    model.train_step({"image": tf.constant(X)})
     for key, old in before.items():
         changes = [
             np.abs(a - b).max() for a, b in zip(weights(getattr(model, key)), old, strict=True)
         ]
-        # The hinge is linear until scores pass 1: the last bias is pushed both ways alike.
-        still = [i for i, v in enumerate(getattr(model, key).trainable_variables)
-                 if v.shape == (1,) and key == "discriminator"]  # fmt: skip
-        moved = [change for i, change in enumerate(changes) if i not in still]
-        assert (min(moved) > 0) if key == moving else (max(changes) == 0), key
+        assert (min(changes) > 0) if key == moving else (max(changes) == 0), key
 
 
 def test_every_layer_of_the_discriminator_has_spectral_norm_1():
     model = small(d_rate=0.1, **PROJECTION)
-    batch = {"image": tf.constant(images(16, (8, 8, 1))), "label": tf.zeros(16, "int32")}
-    layers = [layer for layer in model.discriminator.layers if layer.weights]
+    layers = [layer for layer in model.discriminator.layers if layer.trainable_variables]
     assert len(layers) == 3 * 2 + 2
-    before = [layer.u.numpy() for layer in layers]
-    model.train_step(batch)
-    for layer, old in zip(layers, before, strict=True):
-        assert np.abs(layer.u.numpy() - old).max() > 0 or layer.u.shape == (1, 1)
-    for _ in range(100):
-        model.discriminator([tf.zeros((1, 8, 8, 1)), tf.zeros((1, 3))], training=True)
+    model.train_step({"image": tf.constant(X), "label": tf.zeros(len(X), "int32")})
+    step = tf.function(lambda *parts: model.discriminator(parts, training=True))
+    for _ in range(200):
+        step(tf.zeros((1, 8, 8, 1)), tf.zeros((1, 3)))
     for layer in layers:
         kernel = layer.normalized(training=False).numpy()
         values = np.linalg.svd(kernel.reshape(-1, kernel.shape[-1]), compute_uv=False)
         np.testing.assert_allclose(values[0], 1.0, rtol=1e-3)
 
 
-def test_a_step_of_the_generator_and_validation_leave_the_vectors_alone(monkeypatch):
-    model = small(g_rate=0.1)
-    judged = []
-    monkeypatch.setattr(
-        model, "judge", lambda *parts, training: judged.append(parts) or tf.zeros((2, 8, 1))
-    )
-    before = [layer.u.numpy() for layer in model.discriminator.layers if layer.weights]
-    model.train_step({"image": tf.constant(images(16, (8, 8, 1)))})
-    monkeypatch.undo()
-    model.test_step({"image": tf.constant(images(16, (8, 8, 1)))})
-    after = [layer.u.numpy() for layer in model.discriminator.layers if layer.weights]
-    assert len(judged) == 2
-    for u, old in zip(after, before, strict=True):
-        np.testing.assert_array_equal(u, old)
+def test_vectors_move_once_in_each_step_of_the_discriminator_only():
+    model = small(g_rate=0.1, critic_steps=2)
+    vectors = [layer.u for layer in model.discriminator.layers if layer.trainable_variables]
+    start = [u.numpy() for u in vectors]
+    for _ in range(2):
+        model.discriminator([tf.zeros((1, 8, 8, 1))], training=True)
+    expected = [u.numpy() for u in vectors]
+    for u, value in zip(vectors, start, strict=True):
+        u.assign(value)
+    model.train_step({"image": tf.constant(X)})
+    model.test_step({"image": tf.constant(X)})
+    for u, value in zip(vectors, expected, strict=True):
+        np.testing.assert_allclose(u, value, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_step_reports_the_losses_of_its_formulas(count):
     model = small(critic_steps=count, ema_decay=0.0)
-    x = images(12, (8, 8, 1))
-    x_real = tf.cast(x, "float32") / 127.5 - 1.0
+    x_real = tf.cast(X, "float32") / 127.5 - 1.0
     seed = model.seed_generator.state.numpy().astype("int32")
     z = [tf.random.stateless_normal((12 // count, 8), seed + [0, i]) for i in range(count + 1)]
     d_losses = []
-    model.save_weights  # noqa: B018
-    vectors = [layer.u for layer in model.discriminator.layers if layer.weights]
+    vectors = [layer.u for layer in model.discriminator.layers if layer.trainable_variables]
     start = [u.numpy() for u in vectors]
     for part, noise in zip(tf.split(x_real, count), z[:-1], strict=True):
         x_fake = model.generator([noise], training=True)
@@ -102,7 +92,7 @@ def test_a_step_reports_the_losses_of_its_formulas(count):
     g_loss = sngan.generator_loss(model.discriminator([model.generator([z[-1]], training=True)]))
     for u, value in zip(vectors, start, strict=True):
         u.assign(value)
-    logs = model.train_step({"image": tf.constant(x)})
+    logs = model.train_step({"image": tf.constant(X)})
     np.testing.assert_allclose(logs["d_loss"], np.mean(d_losses), rtol=1e-5)
     np.testing.assert_allclose(logs["g_loss"], g_loss, rtol=1e-4, atol=1e-6)
 
@@ -116,9 +106,7 @@ def test_a_batch_is_shared_evenly(batch_size, count, expected):
     assert [rows.numpy().tolist() for rows in sngan.shares(batch_size, count)] == expected
 
 
-@pytest.mark.parametrize(
-    ("shape", "count"), [((28, 28, 1), 2), ((32, 32, 3), 3), ((64, 64, 3), 4), ((20, 36, 1), 2)]
-)
+@pytest.mark.parametrize(("shape", "count"), [((28, 28, 1), 2), ((32, 32, 3), 3), ((64, 64, 3), 4)])
 def test_sizes_and_colours(shape, count):
     assert sngan.halvings(shape) == count
     model = tiny("sngan", image_shape=shape)
@@ -130,7 +118,7 @@ def test_sizes_and_colours(shape, count):
 def test_projection_is_equation_3():
     """D(x, y) - D(x, y') = <row y - row y', phi(x)>, and the classes' part of D is linear in y."""
     model = small(**PROJECTION)
-    x = tf.cast(images(2, (8, 8, 1)), "float32") / 127.5 - 1.0
+    x = tf.cast(X[:2], "float32") / 127.5 - 1.0
     network = model.discriminator
     (dot,) = (layer for layer in network.layers if isinstance(layer, keras.layers.Dot))
     row, phi = dot.input
@@ -149,13 +137,11 @@ def test_projection_is_equation_3():
 
 def test_projection_takes_labels(tmp_path):
     model = tiny("sngan", projection=True)
-    data = labelled(shape=(8, 8, 1))
-    model.fit(data, epochs=2, batch_size=16, run_dir=False, verbose=0, validation_split=0.3)
+    model.run_eagerly = True  # quicker for a single step
+    model.fit(labelled(shape=(8, 8, 1)), epochs=1, steps_per_epoch=1, run_dir=False, verbose=0)
     assert model.num_classes == 3 and model.takes_labels
     first, second = (model.generate(4, labels=k, seed=1) for k in (0, 1))
     assert first.shape == (4, 8, 8, 1) and not np.array_equal(first, second)
-    assert model.preview().shape == (15, 8, 8, 1)
-    assert model.between(0, 2, steps=3, seed=1).shape == (3, 8, 8, 1)
     model.save(tmp_path / "model.keras")
     loaded = zoo.load(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded.generate(4, labels=1, seed=1), second)

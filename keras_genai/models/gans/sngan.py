@@ -22,8 +22,8 @@ on as many shares of the batch: an epoch passes the data once, whatever the numb
 
 With `projection=True` the model takes labels, and D compares the class y with what it sees in the
 image: cGANs with Projection Discriminator. Miyato, Koyama, 2018, https://arxiv.org/abs/1802.05637,
-equation 3, phi(x) the sum over all places, psi the linear layer, V a matrix of a row for each class,
-of spectral norm 1 too:
+equation 3, phi(x) the sum over all places, psi the linear layer, V a matrix of one row a class, of
+spectral norm 1 too:
 
     D(x, y) = y^T V phi(x) + psi(phi(x))
 
@@ -261,8 +261,8 @@ class SNGAN(ImageModel):
     task="unconditional",
     data="mnist",
     minutes=10,
-    batch_size=128,
-    step_ms=170,
+    batch_size=64,
+    step_ms=135,
     paper="arXiv:1802.05957",
     tiny={"latent_dim": 8, "base_filters": 4, "critic_steps": 2, "ema_decay": 0.9},
 )
@@ -279,8 +279,15 @@ def sngan(
 ):
     """Residual GAN with spectral normalisation; with projection=True it takes labels."""
     model = SNGAN(
-        image_shape, latent_dim, base_filters, critic_steps, ema_decay, projection, num_classes, seed
-    )  # fmt: skip
+        image_shape,
+        latent_dim,
+        base_filters,
+        critic_steps,
+        ema_decay,
+        projection,
+        num_classes,
+        seed,
+    )
     model.compile(
         per_network(
             generator=Adam(learning_rate, beta_1=0.0, beta_2=0.9),
