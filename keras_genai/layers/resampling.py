@@ -1,8 +1,8 @@
 """A 3x3 convolution and a change of size in one, without the image of the larger size.
 
 The means of 2x2 neighbours of what a 3x3 kernel makes are what a 4x4 kernel makes in steps of 2:
-the mean of the small one at four places. The other way round, an image whose pixels are repeated 2x2
-and then convolved is a transposed convolution with the sum of the four. Both take 4
+the mean of the small one at four places. The other way round, an image whose pixels are repeated
+2x2 and then convolved is a transposed convolution with the sum of the four. Both take 4
 multiplications where there were 9, and about half the time on a CPU.
 
 Shapes: B batch, H height, W width, C channels, D features.

@@ -11,7 +11,7 @@ is kept and W moves little in between. Gradients flow through sigma, with u and 
 
 The paper's W maps inputs to outputs from the left; Keras multiplies from the right, so here it is
 the transpose of the kernel as a matrix (inputs, outputs). Of a convolution, the inputs are the
-kernel's height, width and input channels together (section 2.1).
+kernel's height, width and input channels together (section 4).
 
 Keras has `keras.layers.SpectralNormalization`, which is another algorithm: it overwrites the kernel
 with the normalised one at each call, outside of the gradient. Its optimizer moves W_bar, and along

@@ -81,15 +81,17 @@ def test_a_step_reports_the_losses_of_its_formulas(count):
     model = small(critic_steps=count, ema_decay=0.0)
     x_real = tf.cast(X, "float32") / 127.5 - 1.0
     seed = model.seed_generator.state.numpy().astype("int32")
-    z = [tf.random.stateless_normal((12 // count, 8), seed + [0, i]) for i in range(count + 1)]
+    z, z_next = (tf.random.stateless_normal((n, 8), seed + [0, i]) for i, n in
+                 enumerate((12, 12 // count)))  # fmt: skip
     d_losses = []
     vectors = [layer.u for layer in model.discriminator.layers if layer.trainable_variables]
     start = [u.numpy() for u in vectors]
-    for part, noise in zip(tf.split(x_real, count), z[:-1], strict=True):
-        x_fake = model.generator([noise], training=True)
-        scores = model.discriminator([tf.concat([part, x_fake], 0)], training=True)
+    x_fake = model.generator([z], training=True)
+    for pair in zip(tf.split(x_real, count), tf.split(x_fake, count), strict=True):
+        scores = model.discriminator([tf.concat(pair, 0)], training=True)
         d_losses.append(sngan.discriminator_loss(*tf.split(scores, 2)))
-    g_loss = sngan.generator_loss(model.discriminator([model.generator([z[-1]], training=True)]))
+    x_fake = model.generator([z_next], training=True)
+    g_loss = sngan.generator_loss(model.discriminator([x_fake]))
     for u, value in zip(vectors, start, strict=True):
         u.assign(value)
     logs = model.train_step({"image": tf.constant(X)})

@@ -18,7 +18,8 @@ places and one linear layer. Channels double where sides halve, as in the networ
 images there (tables 5 and 6), but are fewer, for a CPU.
 
 With `critic_steps` above 1, D is updated that many times for each update of G (n_dis in section 4),
-on as many shares of the batch: an epoch passes the data once, whatever the number.
+on as many shares of the batch: an epoch passes the data once, whatever the number. G then learns on
+as many images as a share has.
 
 With `projection=True` the model takes labels, and D compares the class y with what it sees in the
 image: cGANs with Projection Discriminator. Miyato, Koyama, 2018, https://arxiv.org/abs/1802.05637,
@@ -27,7 +28,7 @@ spectral norm 1 too:
 
     D(x, y) = y^T V phi(x) + psi(phi(x))
 
-G learns of the class in its batch normalisation, whose scale and shift depend on it (section 4).
+G learns of the class in its batch normalisation, whose scale and shift depend on it (section 5).
 
 Shapes: B batch, S share of a batch, H height, W width, C channels, D features, K classes, Z latent
 size.
@@ -228,19 +229,20 @@ class SNGAN(ImageModel):
         return tf.split(self.discriminator(both, training=training), 2)
 
     def train_step(self, data):
-        parts, d_losses = self.parts(data), []
-        for rows in shares(tf.shape(parts[0])[0], self.critic_steps):
-            x_real, *classes = (tf.gather(part, rows) for part in parts)  # S H W C, S K
-            z_shape = (tf.shape(x_real)[0], self.latent_dim)
-            x_fake = self(self.normal(z_shape), *classes, training=True)  # S H W C
+        x_real, *classes = self.parts(data)
+        batch_size = tf.shape(x_real)[0]
+        z, d_losses = self.normal((batch_size, self.latent_dim)), []  # B Z
+        # G stands still while D learns: one pass draws the images for all updates of D.
+        x_fake = self(z, *classes, training=True)  # B H W C
+        for rows in shares(batch_size, self.critic_steps):
+            own = [tf.gather(part, rows) for part in (x_real, x_fake, *classes)]
             with tf.GradientTape() as tape:
-                scores = self.judge(x_real, x_fake, *classes, training=True)  # S 1 each
-                d_losses.append(discriminator_loss(*scores))
+                d_losses.append(discriminator_loss(*self.judge(*own, training=True)))  # S 1 each
             self.minimize(tape, d_losses[-1], self.discriminator)
 
-        z = self.normal(z_shape)  # S Z
+        z, classes = self.normal((tf.size(rows), self.latent_dim)), own[2:]  # S Z, S K
         with tf.GradientTape() as tape:
-            x_fake = self(z, *classes, training=True)
+            x_fake = self(z, *classes, training=True)  # S H W C
             # D stands still here, and with it the vectors u of its layers: not `training`.
             g_loss = generator_loss(self.discriminator([x_fake, *classes], training=False))
         self.minimize(tape, g_loss, self.generator)
@@ -264,7 +266,7 @@ class SNGAN(ImageModel):
     batch_size=64,
     step_ms=135,
     paper="arXiv:1802.05957",
-    tiny={"latent_dim": 8, "base_filters": 4, "critic_steps": 2, "ema_decay": 0.9},
+    tiny={"latent_dim": 8, "base_filters": 4, "ema_decay": 0.9},
 )
 def sngan(
     image_shape: tuple[int, int, int] | None = None,
