@@ -288,7 +288,7 @@ class _Images(_Subject):
         self.real = images_of(source, numbers)
         # Asked for the classes of the real images, the samples have the same balance.
         asks = self.model is not None and self.model.takes_labels
-        self.labels = source.labels[numbers] if asks else None
+        self.labels: Any = source.labels[numbers] if asks else None
         self.train = None if train is None else reshape(train, shape)
         self.seed, self.name = seed, held.name
         named = default_extractor(held.name, shape) if features is None else extractor(features)

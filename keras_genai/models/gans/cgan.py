@@ -26,10 +26,12 @@ Shapes: B batch, H height, W width, C channels, K classes, Z latent size.
 
 import keras
 import tensorflow as tf
+from keras import layers
 
 from keras_genai.data.images import to_model
-from keras_genai.models.base import jit_compile_default, per_network
-from keras_genai.models.gans.dcgan import discriminator, generator
+from keras_genai.layers import Conv2D
+from keras_genai.models.base import jit_compile_default, network, per_network
+from keras_genai.models.gans.dcgan import DOWNSAMPLE, generator, judgement, normal_weights
 from keras_genai.models.image_model import ImageModel
 from keras_genai.optimizers import Adam
 from keras_genai.zoo.registry import register
@@ -38,6 +40,20 @@ from keras_genai.zoo.registry import register
 def label_planes(classes, height, width):
     """One-hot classes (B, K) to channels (B, H, W, K), each constant over the image."""
     return tf.tile(classes[:, None, None, :], (1, height, width, 1))
+
+
+@network
+def discriminator(image_shape, num_classes, base_filters):
+    """Images (B, H, W, C) in [-1, 1] and label planes (B, H, W, K) to logits (B, 1)."""
+    image, planes = keras.Input(image_shape), keras.Input((*image_shape[:2], num_classes))
+    # A convolution of joined channels is the sum of one of the image and one of the planes. Apart
+    # they take 2/3 of the time: there is a fast layer for images, and planes need no gradient.
+    of_image = Conv2D(base_filters, **DOWNSAMPLE, kernel_initializer=normal_weights())
+    of_planes = layers.Conv2D(
+        base_filters, **DOWNSAMPLE, use_bias=False, kernel_initializer=normal_weights()
+    )
+    x = layers.Add()([of_image(image), of_planes(planes)])
+    return keras.Model([image, planes], judgement(x, image_shape, base_filters))
 
 
 def discriminator_loss(real_logits, fake_logits):
@@ -66,7 +82,7 @@ class CGAN(ImageModel):
     """
 
     from_data = ("image_shape", "num_classes")
-    loss_names = ("d_loss", "g_loss")
+    loss_names: tuple[str, ...] = ("d_loss", "g_loss")
     adversarial = True
     training_only = ("discriminator",)
     sure_d_loss = 0.04
@@ -85,13 +101,10 @@ class CGAN(ImageModel):
         self.latent_dim, self.base_filters, self.ema_decay = latent_dim, base_filters, ema_decay
 
     def build_networks(self):
-        height, width, channels = self.image_shape
         self.generator = generator(
             self.image_shape, self.latent_dim + self.num_classes, self.base_filters
         )
-        self.discriminator = discriminator(
-            (height, width, channels + self.num_classes), self.base_filters
-        )
+        self.discriminator = discriminator(self.image_shape, self.num_classes, self.base_filters)
         self.ema_generator = self.averaged(self.generator)
 
     def call(self, z, classes, training=False):
@@ -101,7 +114,7 @@ class CGAN(ImageModel):
     def judge(self, x, classes, training=False):
         """Logits (B, 1) of images (B, H, W, C) and one-hot classes (B, K): positive is "real"."""
         planes = label_planes(classes, *self.image_shape[:2])  # B H W K
-        return self.discriminator(tf.concat([x, planes], -1), training=training)
+        return self.discriminator([x, planes], training=training)
 
     def draw(self, z, classes):
         return self.ema_generator(tf.concat([z, classes], 1))
