@@ -177,6 +177,11 @@ def _parse_shape(text: str) -> tuple[int, ...]:
     return int(height), int(width), int(channels)
 
 
+def _parse_labels(text: str) -> int | list[int]:
+    labels = [int(label) for label in text.split(",")]
+    return labels if "," in text else labels[0]
+
+
 def _parse_bool(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise ValueError(text)
@@ -411,6 +416,9 @@ def _add_generate(commands: Any) -> None:
     parser.add_argument("--seed", type=_typed(*INT), help="same seed, same samples")
     images = parser.add_argument_group("models of images")
     images.add_argument("-n", type=_typed(*INT), help="how many images, 16 by default")
+    images.add_argument("--labels", type=_typed("class numbers, such as 3,3,7", _parse_labels),
+                        metavar="N,N", help="of models that take labels: one for each image, or "
+                        "one for all")  # fmt: skip
     texts = parser.add_argument_group("models of text")
     texts.add_argument("--prompt", action="append", metavar="TEXT",
                        help="what to continue; may be given several times")  # fmt: skip
@@ -427,7 +435,7 @@ def _generate(args: argparse.Namespace) -> None:
         _refuse_options(args, model, ("prompt", "max_length", "temperature"))
         _write_images(model, args)
     else:
-        _refuse_options(args, model, ("n",))
+        _refuse_options(args, model, ("n", "labels"))
         _write_texts(model, args)
 
 
@@ -468,8 +476,10 @@ def _write_images(model: Any, args: argparse.Namespace) -> None:
             f"array), which can say that they are generated. Received: -o {output}"
         )
     seed = model.seed_for(args.seed)
-    images = model.generate(16 if args.n is None else args.n, seed=seed)
+    images = model.generate(args.n, labels=args.labels, seed=seed)
     about = generated_by(args.path, seed)
+    if args.labels is not None:
+        about["Labels"] = str(args.labels)
     if suffix == ".npz":
         with atomic(output) as temporary:
             np.savez(temporary, images=images, generated=json.dumps(about))

@@ -22,6 +22,7 @@ from keras_genai import data as data_module
 from keras_genai._log import say, warn
 from keras_genai._text import columns
 from keras_genai.data.images import adapt, reshape, reshape_images, validate_images
+from keras_genai.data.synthetic import LETTERS
 from keras_genai.metrics.features import default_extractor, extractor
 from keras_genai.metrics.frechet import MIN_FRECHET_COUNT
 
@@ -32,9 +33,11 @@ THUMBNAIL, MEMORISED, REMEMBERED = 16, 2_000, 60_000
 LIKELIHOODS, IMPORTANCE_SAMPLES = 500, 50
 SHARES = (
     "precision", "recall", "density", "coverage", "different_bins", "class_distance",
-    "closer_to_train", "copies", "distinct_2", "self_bleu",
+    "class_accuracy", "closer_to_train", "copies", "distinct_2", "self_bleu",
 )  # fmt: skip
-HIGHER_IS_BETTER = ("IS", "precision", "recall", "density", "coverage", "modes", "distinct_2")
+HIGHER_IS_BETTER = (
+    "IS", "precision", "recall", "density", "coverage", "modes", "class_accuracy", "distinct_2",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,7 +277,8 @@ class _Subject:
 class _Images(_Subject):
     METRICS = (
         "FD", "FID", "KD", "KID", "IS", "precision", "recall", "density", "coverage",
-        "different_bins", "modes", "class_distance", "closer_to_train", "copies", "nll",
+        "different_bins", "modes", "class_distance", "class_accuracy", "closer_to_train", "copies",
+        "nll",
     )  # fmt: skip
     of_real = ("_real_seen",)
 
@@ -288,9 +292,14 @@ class _Images(_Subject):
         shape = tuple(self.model.image_shape if self.model else self._given.shape[1:])
         wanted = min(IMAGES if count is None else count, len(held))
         self.count = wanted if self.model else min(wanted, len(self._given))
-        self.real = images_of(adapt(held, shape), choose(held, self.count, seed))
+        source: Any = self.model.prepare(held) if self.model else adapt(held, shape)
+        numbers = choose(source, self.count, seed)
+        self.real = images_of(source, numbers)
+        # Asked for the classes of the real images, the samples have the same balance.
+        asks = self.model is not None and self.model.takes_labels
+        self.labels: Any = source.labels[numbers] if asks else None
         self.train = None if train is None else reshape(train, shape)
-        self.seed = seed
+        self.seed, self.name = seed, held.name
         named = default_extractor(held.name, shape) if features is None else extractor(features)
         self.extractor, self.features = named, named.name
         self.resize = "none" if named.shape[:2] == shape[:2] else named.resize
@@ -302,7 +311,7 @@ class _Images(_Subject):
         """uint8 (N, H, W, C)."""
         if self.model is None:
             return self._given[: self.count]
-        return self.model.generate(self.count, seed=self.seed)
+        return self.model.generate(self.count, labels=self.labels, seed=self.seed)
 
     @functools.cached_property
     def _real_seen(self) -> tuple[np.ndarray, np.ndarray | None]:
@@ -330,7 +339,9 @@ class _Images(_Subject):
             )
         if name in ("FD", "KD") and genuine:
             return "On the features 'inception_2015' these are called FID and KID."
-        if name in ("modes", "class_distance") and not self._has_classes:
+        if name == "class_accuracy" and self.labels is None:
+            return "Only a model that takes labels is asked for classes."
+        if name in ("modes", "class_distance", "class_accuracy") and not self._has_classes:
             return "This needs an extractor that gives probabilities of the data's own classes."
         if name in ("closer_to_train", "copies") and self.train is None:
             return "Copies are looked for in a training part, which these data do not have."
@@ -403,6 +414,12 @@ class _Images(_Subject):
 
     def _class_distance(self) -> tuple:
         return metrics.total_variation(*self._classes), None
+
+    def _class_accuracy(self) -> tuple:
+        # The digits come after the letters in the glyphs.
+        first = len(LETTERS) if (self.name, self.features) == ("digits", "glyphs") else 0
+        share = metrics.class_accuracy(self._classes[1], self.labels + first)
+        return share, _share_error(share, self.count)
 
     @functools.cached_property
     def memory(self) -> Any:

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from keras_genai import zoo
+from keras_genai import data, zoo
 from keras_genai.callbacks import run_folder
 
 # What does not depend on a model's own mathematics is tested on these: some of each family.
@@ -29,8 +29,17 @@ def text(seed=0):
     return [" ".join(rng.choice(words, 160)) + ".\n"]
 
 
-def training_data(modality):
-    """What a recipe of this modality is trained on in the contract suite."""
+def labelled(n=48, shape=(16, 16, 1), seed=0, classes=3):
+    """Blobs whose label says how bright they are, as a data set in one part."""
+    labels = np.random.default_rng(seed).permutation(n) % classes
+    share = (labels + 1)[:, None, None, None] / classes
+    return data.load((images(n, shape, seed) * share).astype("uint8"), labels)
+
+
+def training_data(modality, task="unconditional"):
+    """What a recipe of this modality and task is trained on in the contract suite."""
+    if task == "labels":
+        return labelled()
     return {"image": images, "text": text}[modality]()
 
 

@@ -30,7 +30,8 @@ def make(name, seed=3, **overrides):
 
 
 def data_of(name):
-    return training_data(zoo.info(name).modality)
+    recipe = zoo.info(name)
+    return training_data(recipe.modality, recipe.task)
 
 
 def fit_whole(model, run_dir, **options):
@@ -110,6 +111,7 @@ def test_generate_keeps_its_contract(name):
     assert not np.array_equal(first, model.preview(seed=2))
     assert not np.array_equal(model.generate(), model.generate()), "seed=None must move on"
     if model.modality == "image":
+        assert model.takes_labels == (zoo.info(name).task == "labels")
         images = model.generate(3, seed=1)
         assert images.dtype == np.uint8
         assert images.shape == (3, *model.image_shape)

@@ -6,10 +6,11 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from contract_data import images, text, tiny, training_data
+from contract_data import images, labelled, text, tiny, training_data
 
 from keras_genai import cli, data, measure, measuring, zoo
 from keras_genai.metrics import features, frechet_distance, importance_nll
+from keras_genai.models.gans.cgan import CGAN
 from keras_genai.models.vaes.vae import bernoulli_nll, gaussian_kl
 
 
@@ -19,6 +20,9 @@ def mean_and_spread(x):
     bright = x.mean((1, 2, 3))[:, None] > 20
     found = np.concatenate([quarters.mean((2, 4, 5)), quarters.std((2, 4, 5))], axis=1)
     return found.reshape(len(x), -1), np.concatenate([bright, ~bright], axis=1).astype("float32")
+
+
+NOT_OF_A_VAE = ("FID", "KID", "IS", "class_accuracy")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,7 @@ def test_the_table_says_what_each_number_depends_on(table):
     assert (row.name, row.samples, row.features) == ("FD-mean_and_spread", 150, "mean_and_spread")
     assert (row.resize, row.split) == ("none", "test")
     names = [row.name.partition("-")[0] for row in table.rows]
-    assert names == [n for n in measuring._Images.METRICS if n not in ("FID", "KID", "IS")]
+    assert names == [n for n in measuring._Images.METRICS if n not in NOT_OF_A_VAE]
     assert all(math.isfinite(row.value) for row in table.rows)
     assert table["FD"] == table["FD-mean_and_spread"] == row.value
     for word in ("FD-mean_and_spread", "±", "150", "test", "16x16", "nats, k=50"):
@@ -141,6 +145,60 @@ def test_only_inception_gives_fid(parts, monkeypatch):
     assert names[:3] == ["FID", "KID", "IS"] and "modes" not in names
     with pytest.raises(ValueError, match="called FID and KID.*Received: 'FD'"):
         measure(images(60), parts, ["FD"], features=genuine)
+
+
+# Models that take labels ------------------------------------------------------------------------
+
+
+def by_brightness(x):
+    """The mean of each image, and which of the three classes of `labelled` it has."""
+    bright = x.max((1, 2, 3))
+    return bright[:, None], np.eye(3, dtype="float32")[np.digitize(bright, (125, 210))]
+
+
+def test_samples_are_asked_for_the_classes_of_the_real_images(monkeypatch):
+    """A model that draws what it is asked for, and one that draws the class after it."""
+    held = labelled(90).train.arrays()
+    rows = np.flatnonzero((held["label"] != 1) | (np.arange(90) < 9))
+    parts = data.load(held["image"][rows], held["label"][rows])
+    tables = []
+    for turn in (0, 1):
+        light = tf.roll(tf.constant([-0.4, 0.3, 0.9]), -turn, 0)
+
+        def draw(self, z, classes, light=light):
+            shades = tf.linalg.matvec(classes, light)
+            return tf.ones((len(z), *self.image_shape)) * shades[:, None, None, None]
+
+        monkeypatch.setattr(CGAN, "draw", draw)
+        wanted = ["class_accuracy", "class_distance"]
+        tables.append(measure(tiny("cgan"), parts, wanted, 40, features=by_brightness))
+    right, wrong = tables
+    assert (right["class_accuracy"], right["class_distance"]) == (1.0, 0.0)
+    assert wrong["class_accuracy"] == 0.0
+    assert wrong["class_distance"] > 0.2, "the real images must not be balanced by themselves"
+    assert right.rows[0].samples == 40
+
+
+def test_class_accuracy_needs_labels_and_their_classes(parts):
+    for given, seen_by, message in (
+        (images(50), mean_and_spread, "Only a model that takes labels"),
+        (tiny("gan"), mean_and_spread, "Only a model that takes labels"),
+        (tiny("cgan"), lambda x: x.mean((1, 2)), "probabilities of the data's own classes"),
+    ):
+        with pytest.raises(ValueError, match=f"{message}.*Received: 'class_accuracy'"):
+            measure(given, labelled(), ["class_accuracy"], features=seen_by)
+    with pytest.raises(ValueError, match="learns from images with labels.*Received: "):
+        measure(tiny("cgan", num_classes=3), parts, features=mean_and_spread)
+
+
+def test_digits_are_looked_for_behind_the_letters():
+    digits = data.load("digits")
+    model = tiny("cgan")
+    model.settle(digits)
+    assert model.num_classes == 10
+    subject = measuring.subject_of(model, "image", digits, 200, seed=0)
+    subject.fake = subject.real
+    assert subject.features == "glyphs" and subject.measured("class_accuracy").value > 0.9
 
 
 # Likelihoods ------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ class ImageSamples(_Samples):
 
     def write(self, epoch: int) -> None:
         """Writes a grid of images from fixed latents."""
-        sheet = pictures.grid(self.model.preview(seed=0))
+        sheet = pictures.grid(self.model.preview(seed=0), self.model.preview_columns)
         pictures.save_image(self.samples / f"epoch_{epoch:04d}.png", sheet)
         self.show("samples", sheet, epoch)
         if hasattr(self.model, "reconstruct"):

@@ -37,7 +37,7 @@ class ArraySource(Source):
         class_names: list[str] | None = None,
     ) -> None:
         self.name, self.modality, self.class_names = name, modality, class_names
-        self._arrays = dict(arrays)
+        self._arrays, self.labels = dict(arrays), arrays.get("label")
         self.image_shape = tuple(arrays["image"].shape[1:]) if "image" in arrays else None
 
     def __len__(self) -> int:
@@ -46,9 +46,9 @@ class ArraySource(Source):
     @property
     def num_classes(self) -> int | None:
         """The number of classes, or None for data without labels."""
-        if self.class_names is not None or "label" not in self._arrays:
+        if self.class_names is not None or self.labels is None:
             return super().num_classes
-        return int(self._arrays["label"].max()) + 1
+        return int(self.labels.max()) + 1
 
     def gather(self, indices: tf.Tensor) -> dict[str, tf.Tensor]:
         """The items of these numbers, stacked: int64 (B,) to a dict of (B, ...)."""
@@ -127,6 +127,23 @@ def validate_labels(labels: Any, count: int) -> np.ndarray:
             f"Received: label {y.min()} at index {int(y.argmin())}"
         )
     return y.astype("int32")
+
+
+def check_classes(labels: np.ndarray, num_classes: int, name: str) -> np.ndarray:
+    """The labels (N,) themselves.
+
+    Raises:
+        DataError: one of them is none of the model's classes.
+    """
+    unknown = (labels < 0) | (labels >= num_classes)
+    if unknown.any():
+        index = int(unknown.argmax())
+        raise DataError(
+            f"The model has {num_classes} classes, number 0 to {num_classes - 1}: leave out images "
+            "of others, or make it with a larger num_classes=. "
+            f"Received: label {labels[index]} at index {index} of {name!r}"
+        )
+    return labels
 
 
 def from_arrays(x: Any, y: Any, value_range: Any, name: str) -> ArraySource:

@@ -30,6 +30,8 @@ class Source:
         exact: whether the order of training is a function of (seed, step).
         image_shape: (H, W, C) of the images, or None.
         class_names: one name a label, or None.
+        labels: the labels of all items, int32 (N,), or None where there are none or only reading
+            the items would tell.
     """
 
     name: str
@@ -37,6 +39,12 @@ class Source:
     exact: bool = True
     image_shape: ImageShape | None = None
     class_names: list[str] | None = None
+    labels: np.ndarray | None = None
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether items have the key `label`."""
+        return self.labels is not None
 
     @property
     def num_classes(self) -> int | None:

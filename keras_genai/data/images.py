@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_genai._log import say, warn
-from keras_genai.data.arrays import as_array
+from keras_genai.data.arrays import as_array, check_classes
 from keras_genai.data.base import DataError, ImageShape, Source, describe
 from keras_genai.data.folder import FolderSource
 from keras_genai.data.stream import StreamSource
@@ -168,7 +168,7 @@ class AdaptedSource(Source):
     def __init__(self, source: Source, image_shape: ImageShape) -> None:
         self.source, self.image_shape = source, image_shape
         self.name, self.modality, self.exact = source.name, source.modality, source.exact
-        self.class_names = source.class_names
+        self.class_names, self.labels = source.class_names, source.labels
 
     @property
     def num_classes(self) -> int | None:
@@ -251,6 +251,19 @@ def reshape(source: Source, image_shape: ImageShape) -> Source:
     if isinstance(source, StreamSource):
         return source.map_images(lambda x: reshape_images(x, image_shape), image_shape)
     return AdaptedSource(source, image_shape)
+
+
+def with_classes(source: Source, num_classes: int) -> Source:
+    """The source, whose labels are all among `num_classes` classes.
+
+    Raises:
+        DataError: they are not. A stream raises when it comes to such a label.
+    """
+    if isinstance(source, StreamSource):
+        return source.with_classes(num_classes)
+    if source.labels is not None:
+        check_classes(source.labels, num_classes, source.name)
+    return source
 
 
 def _check_channels(source: Source, image_shape: ImageShape) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_genai.data.arrays import check_classes
 from keras_genai.data.base import DataError, ImageShape, Source, describe
 
 
@@ -44,15 +45,33 @@ class StreamSource(Source):
         count = int(self.dataset.cardinality())
         return count if count >= 0 else None
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether items have the key `label`."""
+        return "label" in self.dataset.element_spec
+
     def map_images(
         self, function: Callable[[tf.Tensor], tf.Tensor], image_shape: ImageShape
     ) -> StreamSource:
         """The same stream with other images."""
+        return self._map(lambda items: {**items, "image": function(items["image"])}, image_shape)
+
+    def with_classes(self, num_classes: int) -> StreamSource:
+        """The same stream; a batch with a label that is none of the classes raises."""
+        check = functools.partial(check_classes, num_classes=num_classes, name=self.name)
+
+        def checked(items: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            label = tf.numpy_function(check, [items["label"]], tf.int32)
+            return {**items, "label": tf.ensure_shape(label, items["label"].shape)}
+
+        return self._map(checked, self.image_shape)
+
+    def _map(
+        self, function: Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]], image_shape: Any
+    ) -> StreamSource:
         other = object.__new__(StreamSource)
         other.name, other.image_shape = self.name, image_shape
-        other.dataset = self.dataset.map(
-            lambda items: {**items, "image": function(items["image"])}, num_parallel_calls=1
-        )
+        other.dataset = self.dataset.map(function, num_parallel_calls=1)
         return other
 
     def __len__(self) -> int:

@@ -5,6 +5,8 @@ from keras_genai.layers.convolution import Conv2D, Conv2DTranspose
 from keras_genai.layers.normalization import BatchNormalization
 from keras_genai.layers.recurrent import GRU
 from keras_genai.layers.regularization import Dropout
+from keras_genai.layers.resampling import PooledConv2D, UpsampledConv2D
+from keras_genai.layers.spectral import SpectralConv2D, SpectralDense, SpectralPooledConv2D
 
 __all__ = [
     "GRU",
@@ -12,6 +14,11 @@ __all__ = [
     "Conv2D",
     "Conv2DTranspose",
     "Dropout",
+    "PooledConv2D",
+    "SpectralConv2D",
+    "SpectralDense",
+    "SpectralPooledConv2D",
+    "UpsampledConv2D",
     "check_policy",
     "diff_augment",
 ]

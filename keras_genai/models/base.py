@@ -163,6 +163,12 @@ class GenerativeModel(keras.Model):
         if not self.built and all(getattr(self, name) is not None for name in self.from_data):
             self.build()
 
+    def need_networks(self) -> None:
+        """Builds a model that knows enough; of another, raises what is missing."""
+        self.settle()
+        if not self.built:
+            self.build()
+
     def open_data(self, x: Any, y: Any = None, **options: Any) -> data_module.Dataset:
         """`data.load` with what this model can use."""
         return data_module.load(x, y, modality=self.modality, **options)

@@ -105,9 +105,7 @@ class TextModel(GenerativeModel):
         Raises:
             ValueError: If a prompt is empty, too long or has unknown characters.
         """
-        self.settle()
-        if not self.built:
-            self.build()  # raises, and says what is missing
+        self.need_networks()
         if prompts is None:
             prompts = self._start
         texts: Any = [*prompts] if isinstance(prompts, list | tuple) else [prompts]

@@ -309,7 +309,7 @@ def plan(
         batch_size = max(1, min(batch_size, len(source)))  # fewer photos than the recipe's batch
     if source.exact:  # a stream has batches of its own
         _check_batch_size(model, batch_size)
-    _mention(model, recipe, y, batch_size)
+    _mention(model, y, batch_size)
     held_out = _validation(model, parts, split, validation_data, reading)
     validation = None if held_out is None else model.prepare(held_out)
     model.held_out = parts.validation if held_out is None else held_out
@@ -447,9 +447,9 @@ def _check_optimizer(model: Any) -> None:
         )
 
 
-def _mention(model: Any, recipe: Any, y: Any, batch_size: int) -> None:
+def _mention(model: Any, y: Any, batch_size: int) -> None:
     """Says what is allowed, but perhaps not meant."""
-    if y is not None and recipe and recipe.task == "unconditional":
+    if y is not None and not model.takes_labels:
         logger.debug("%s learns from images alone: labels are left aside", model._title)
     normalized = any(
         isinstance(layer, keras.layers.BatchNormalization) for layer in model._flatten_layers()

@@ -144,7 +144,8 @@ def _show(model: Any, path: Path, name: str) -> dict[str, Any]:
     if model.modality == "text":
         write_text(path, BETWEEN_TEXTS.join(preview) + "\n")
     else:
-        pictures.save_image(path, pictures.grid(preview), about=generated_by(name, seed=0))
+        sheet = pictures.grid(preview, model.preview_columns)
+        pictures.save_image(path, sheet, about=generated_by(name, seed=0))
     return published.golden(preview)
 
 

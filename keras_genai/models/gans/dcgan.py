@@ -67,7 +67,7 @@ def generator(image_shape, latent_dim, base_filters):
     """Noise (B, Z) to images (B, H, W, C) in [-1, 1]."""
     *larger, smallest = sizes(image_shape)
     start = (*smallest, base_filters << (len(larger) - 1))
-    options = {"use_bias": False, "kernel_initializer": _normal()}
+    options = {"use_bias": False, "kernel_initializer": normal_weights()}
     z = keras.Input((latent_dim,))
     x = layers.Dense(start[0] * start[1] * start[2], **options)(z)
     x = layers.Reshape(start)(x)
@@ -79,7 +79,7 @@ def generator(image_shape, latent_dim, base_filters):
         x,
         larger[0],
         image_shape[2],
-        kernel_initializer=_normal(),
+        kernel_initializer=normal_weights(),
         activation="tanh",
         dtype="float32",
     )
@@ -96,23 +96,41 @@ def _double(x, size, filters, **options):
     return layers.Cropping2D(surplus, dtype=x.dtype)(x) if any(map(any, surplus)) else x
 
 
+DOWNSAMPLE = {"kernel_size": 4, "strides": 2, "padding": "same"}
+
+
 @network
-def discriminator(image_shape, base_filters, batch_norm=True, last_bias=True):
-    """Images (B, H, W, C) in [-1, 1] to logits (B, 1): positive is "real"."""
-    downsample = {"kernel_size": 4, "strides": 2, "padding": "same"}
+def discriminator(image_shape, base_filters, outputs=1, batch_norm=True, last_bias=True):
+    """Images (B, H, W, C) in [-1, 1] to logits (B, 1): positive is "real".
+
+    Later models have further outputs beside this logit: (B, outputs).
+    """
     image = keras.Input(image_shape)
-    x = Conv2D(base_filters, **downsample, kernel_initializer=_normal())(image)
+    x = Conv2D(base_filters, **DOWNSAMPLE, kernel_initializer=normal_weights())(image)
+    return keras.Model(
+        image, judgement(x, image_shape, base_filters, outputs, batch_norm, last_bias)
+    )
+
+
+def judgement(x, image_shape, base_filters, outputs=1, batch_norm=True, last_bias=True):
+    """What follows D's first convolution (B, H / 2, W / 2, base_filters): logits (B, outputs)."""
     x = layers.LeakyReLU(0.2)(x)
     for i in range(1, len(sizes(image_shape)) - 1):
         x = layers.Conv2D(
-            base_filters << i, **downsample, use_bias=not batch_norm, kernel_initializer=_normal()
+            base_filters << i,
+            **DOWNSAMPLE,
+            use_bias=not batch_norm,
+            kernel_initializer=normal_weights(),
         )(x)
         x = layers.LeakyReLU(0.2)(BatchNormalization(momentum=0.9)(x) if batch_norm else x)
-    score = layers.Dense(1, use_bias=last_bias, kernel_initializer=_normal(), dtype="float32")
-    return keras.Model(image, score(layers.Flatten()(x)))
+    last = layers.Dense(
+        outputs, use_bias=last_bias, kernel_initializer=normal_weights(), dtype="float32"
+    )
+    return last(layers.Flatten()(x))
 
 
-def _normal():
+def normal_weights():
+    """N(0, 0.02), section 4."""
     return keras.initializers.RandomNormal(stddev=0.02)
 
 
