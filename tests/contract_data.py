@@ -36,11 +36,12 @@ def labelled(n=48, shape=(16, 16, 1), seed=0, classes=3):
     return data.load((images(n, shape, seed) * share).astype("uint8"), labels)
 
 
-def training_data(modality, task="unconditional"):
-    """What a recipe of this modality and task is trained on in the contract suite."""
-    if task == "labels":
+def training_data(name):
+    """What a recipe is trained on in the contract suite."""
+    recipe = zoo.info(name)
+    if recipe.task == "labels":
         return labelled()
-    return {"image": images, "text": text}[modality]()
+    return {"image": images, "text": text}[recipe.modality]()
 
 
 def tiny(name="dcgan", **overrides):

@@ -12,7 +12,7 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
-from contract_data import FEW, images, text, training_data
+from contract_data import FEW, images, labelled, text, training_data
 
 from keras_genai import distribution, zoo
 from keras_genai.layers import Dropout
@@ -77,12 +77,15 @@ def two_replicas(folder):
 
 def fit_and_evaluate(name, strategy, folder):
     """Trains as the contract suite does, and evaluates with and without the strategy."""
-    data = training_data(zoo.info(name).modality)
+    data = training_data(name)
     model, run = make(name, strategy), f"{folder}/{name}"
     history = model.fit(data, validation_split=0.4, run_dir=run, **SMALL).history
     values = [strategy.experimental_local_results(v.value) for v in model.variables]
     # The last batch has one item, so that one replica has none.
-    held_out = images(9) if model.modality == "image" else data
+    if model.modality == "image":
+        held_out = labelled(9) if model.takes_labels else images(9)
+    else:
+        held_out = data
     options = {"batch_size": 4, "verbose": 0, "return_dict": True}
     alone = zoo.load(run)
     alone.run_eagerly = True  # a few steps are quicker than a graph

@@ -30,8 +30,7 @@ def make(name, seed=3, **overrides):
 
 
 def data_of(name):
-    recipe = zoo.info(name)
-    return training_data(recipe.modality, recipe.task)
+    return training_data(name)
 
 
 def fit_whole(model, run_dir, **options):

@@ -48,7 +48,7 @@ t.train(name, folder, callbacks=Die())
 
 def train(name, folder, **options):
     model = tiny(name)
-    data = training_data(model.modality)
+    data = training_data(model.recipe)
     model.fit(data, epochs=2, run_dir=folder, steps_per_epoch=5, **options, **QUIET)
     return model
 

@@ -313,5 +313,5 @@ def test_recipes_are_compared_over_seeds(parts, monkeypatch, tmp_path):
 def test_training_data_of_each_modality_can_be_measured():
     for name in ("dcgan", "char_rnn"):
         model = tiny(name)
-        table = measure(model, training_data(model.modality), num_samples=30)
+        table = measure(model, training_data(model.recipe), num_samples=30)
         assert all(math.isfinite(row.value) for row in table.rows)

@@ -282,7 +282,7 @@ def test_float16_skips_steps_that_overflow_and_halves_the_scale(name, tmp_path, 
     keras.config.set_dtype_policy("mixed_float16")
     try:
         model = tiny(name)
-        model.settle(training_data(model.modality))
+        model.settle(training_data(model.recipe))
     finally:
         keras.config.set_dtype_policy("float32")
     assert {layer.compute_dtype for layer in model.layers[0].layers} >= {"float16", "float32"}
@@ -290,7 +290,7 @@ def test_float16_skips_steps_that_overflow_and_halves_the_scale(name, tmp_path, 
     options["steps_per_epoch"] = 4
     before = [variable.numpy() for variable in model.trainable_variables]
     scaler.dynamic_scale.assign(2.0**120)
-    model.fit(training_data(model.modality), **options)
+    model.fit(training_data(model.recipe), **options)
     updates = 4 * len(getattr(scaler.inner_optimizer, "optimizers", [0]))
     assert float(scaler.dynamic_scale) == 2.0 ** (120 - updates)
     for variable, value in zip(model.trainable_variables, before, strict=True):
@@ -299,7 +299,7 @@ def test_float16_skips_steps_that_overflow_and_halves_the_scale(name, tmp_path, 
 
     scaler.dynamic_scale.assign(1024.0)
     scaler.step_counter.assign(scaler.dynamic_growth_steps - 2)
-    history = model.fit(training_data(model.modality), **options).history
+    history = model.fit(training_data(model.recipe), **options).history
     assert float(scaler.dynamic_scale) == 2048.0
     assert np.isfinite(history["loss"]).all()
     assert any(
