@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from contract_data import FEW
+from distributed import REPLICATED
 
 from keras_genai import distribution
 
@@ -60,7 +60,7 @@ def found(tmp_path_factory):
     return result(start("two_replicas", tmp_path_factory.mktemp("two_replicas")))
 
 
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", REPLICATED)
 def test_recipes_train_on_two_replicas(found, name):
     one = found[name]
     assert np.isfinite([*one["history"].values()]).all()
@@ -68,7 +68,7 @@ def test_recipes_train_on_two_replicas(found, name):
     assert {"checkpoint.keras", "config.json", "history.csv", "samples"} <= {*one["files"]}
 
 
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", REPLICATED)
 def test_evaluation_is_that_of_one_replica(found, name):
     two, one = found[name]["evaluated"]
     assert two == pytest.approx(one, rel=1e-6)

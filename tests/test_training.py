@@ -277,7 +277,7 @@ def test_grid_puts_images_row_by_row():
     assert sheet[4, 5] == 128 and sheet[0, 0] == 128
 
 
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", [*FEW, "sngan", "wgan_gp"])
 def test_float16_skips_steps_that_overflow_and_halves_the_scale(name, tmp_path, capsys):
     keras.config.set_dtype_policy("mixed_float16")
     try:

@@ -95,6 +95,12 @@ def fold(seed: Any, purpose: str) -> tf.Tensor:
     return tf.random.experimental.stateless_fold_in(tf.cast(seed, "int32"), number)
 
 
+def shares(batch_size: Any, count: int) -> list[tf.Tensor]:
+    """The rows of `count` equal shares of a batch; where it does not divide, some serve twice."""
+    size = -(-batch_size // count)
+    return [(i * size + tf.range(size)) % batch_size for i in range(count)]
+
+
 def _follow(average: keras.Model, network: keras.Model, decay: float, step: Any) -> None:
     """Moves `average` towards `network`, fast in the first steps, when all weights are young."""
     kept = tf.minimum(decay, (1.0 + step) / (10.0 + step))
@@ -130,8 +136,6 @@ class GenerativeModel(keras.Model):
     # The d_loss of a discriminator that is right with a probability of 0.98; None where there is
     # no such number.
     sure_d_loss: float | None = None
-    # The fewest items that a training step can do with, on each replica.
-    smallest_batch = 1
 
     def __init__(self, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
@@ -615,4 +619,5 @@ __all__ = [
     "jit_compile_default",
     "network",
     "per_network",
+    "shares",
 ]

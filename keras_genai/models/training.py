@@ -307,8 +307,6 @@ def plan(
     one_device = model.distribute_strategy.num_replicas_in_sync == 1
     if default_batch_size and one_device and source.exact:
         batch_size = max(1, min(batch_size, len(source)))  # fewer photos than the recipe's batch
-    if source.exact:  # a stream has batches of its own
-        _check_batch_size(model, batch_size)
     _mention(model, y, batch_size)
     held_out = _validation(model, parts, split, validation_data, reading)
     validation = None if held_out is None else model.prepare(held_out)
@@ -421,15 +419,6 @@ def _check_budget(minutes: float | None, **counts: Any) -> None:
             raise ValueError(
                 f"`{name}` must be a whole number, at least 1. Received: {name}={count!r}"
             )
-
-
-def _check_batch_size(model: Any, batch_size: int) -> None:
-    least = model.smallest_batch * model.distribute_strategy.num_replicas_in_sync
-    if batch_size < least:
-        raise ValueError(
-            f"A training step of {model._title} needs {least} items: choose a larger batch_size, "
-            f"or add data if there are fewer. Received: batch_size={batch_size}"
-        )
 
 
 def _check_optimizer(model: Any) -> None:

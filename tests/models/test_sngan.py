@@ -7,7 +7,7 @@ import tensorflow as tf
 from contract_data import images, labelled, tiny
 
 from keras_genai import zoo
-from keras_genai.models.base import per_network
+from keras_genai.models.base import per_network, shares
 from keras_genai.models.gans import sngan
 
 X = images(12, (8, 8, 1))
@@ -105,7 +105,7 @@ def test_a_step_reports_the_losses_of_its_formulas(count):
      (1, 3, [[0], [0], [0]])],
 )  # fmt: skip
 def test_a_batch_is_shared_evenly(batch_size, count, expected):
-    assert [rows.numpy().tolist() for rows in sngan.shares(batch_size, count)] == expected
+    assert [rows.numpy().tolist() for rows in shares(batch_size, count)] == expected
 
 
 @pytest.mark.parametrize(("shape", "count"), [((28, 28, 1), 2), ((32, 32, 3), 3), ((64, 64, 3), 4)])

@@ -46,7 +46,7 @@ from keras_genai.layers import (
     SpectralPooledConv2D,
     UpsampledConv2D,
 )
-from keras_genai.models.base import jit_compile_default, network, per_network
+from keras_genai.models.base import jit_compile_default, network, per_network, shares
 from keras_genai.models.image_model import ImageModel
 from keras_genai.optimizers import Adam
 from keras_genai.zoo.registry import register
@@ -148,12 +148,6 @@ def discriminator_loss(real_scores, fake_scores):
 def generator_loss(fake_scores):
     """Equation 17, negated: a scalar from scores (B, 1)."""
     return -tf.reduce_mean(fake_scores)
-
-
-def shares(batch_size, count):
-    """The rows of `count` equal shares of a batch; where it does not divide, some serve twice."""
-    size = -(-batch_size // count)
-    return [(i * size + tf.range(size)) % batch_size for i in range(count)]
 
 
 @keras.saving.register_keras_serializable("keras_genai")

@@ -28,7 +28,7 @@ import keras
 import tensorflow as tf
 
 from keras_genai.data.images import to_model
-from keras_genai.models.base import jit_compile_default, per_network
+from keras_genai.models.base import jit_compile_default, per_network, shares
 from keras_genai.models.gans.dcgan import DCGAN, discriminator, generator
 from keras_genai.zoo.registry import register
 
@@ -74,7 +74,7 @@ class WGAN(DCGAN):
         super().__init__(
             image_shape, latent_dim, base_filters, ema_decay=ema_decay, seed=seed, **kwargs
         )
-        self.critic_steps = self.smallest_batch = critic_steps
+        self.critic_steps = critic_steps
         self.clip = clip
 
     def build_networks(self):
@@ -88,11 +88,10 @@ class WGAN(DCGAN):
         batch_size = tf.shape(x_real)[0]
         # G stands still while D learns: one pass draws the images for all updates of D.
         x_fake = self.generator(self.normal((batch_size, self.latent_dim)), training=True)
-        for i in range(self.critic_steps):
-            own = slice(i, None, self.critic_steps)
-            wasserstein = self.train_critic(x_real[own], x_fake[own])
+        for rows in shares(batch_size, self.critic_steps):
+            wasserstein = self.train_critic(tf.gather(x_real, rows), tf.gather(x_fake, rows))
 
-        z = self.normal((batch_size // self.critic_steps, self.latent_dim))
+        z = self.normal((tf.size(rows), self.latent_dim))
         with tf.GradientTape() as tape:
             fake_scores = self.discriminator(self.generator(z, training=True), training=True)
             g_loss = generator_loss(fake_scores)

@@ -31,7 +31,7 @@ import tensorflow as tf
 
 from keras_genai.data.images import to_model
 from keras_genai.losses import gradient_penalty
-from keras_genai.models.base import jit_compile_default, per_network
+from keras_genai.models.base import jit_compile_default, per_network, shares
 from keras_genai.models.gans.dcgan import DCGAN, discriminator, generator
 from keras_genai.models.gans.wgan import generator_loss, wasserstein_estimate
 from keras_genai.optimizers import Adam
@@ -69,7 +69,7 @@ class WGANGP(DCGAN):
         super().__init__(
             image_shape, latent_dim, base_filters, ema_decay=ema_decay, seed=seed, **kwargs
         )
-        self.critic_steps = self.smallest_batch = critic_steps
+        self.critic_steps = critic_steps
         self.penalty_weight = penalty_weight
 
     def build_networks(self):
@@ -86,13 +86,13 @@ class WGANGP(DCGAN):
         alpha = self.uniform((batch_size, 1, 1, 1))
         # G stands still while D learns: one pass draws the images for all updates of D.
         x_fake = self.generator(self.normal((batch_size, self.latent_dim)), training=True)
-        for i in range(self.critic_steps):
-            own = slice(i, None, self.critic_steps)
+        for rows in shares(batch_size, self.critic_steps):
+            own = [tf.gather(part, rows) for part in (x_real, x_fake, alpha)]
             with tf.GradientTape() as tape:
-                d_losses = self.critic_losses(x_real[own], x_fake[own], alpha[own])
+                d_losses = self.critic_losses(*own)
             self.minimize(tape, d_losses["d_loss"], self.discriminator)
 
-        z = self.normal((batch_size // self.critic_steps, self.latent_dim))
+        z = self.normal((tf.size(rows), self.latent_dim))
         with tf.GradientTape() as tape:
             fake_scores = self.discriminator(self.generator(z, training=True), training=True)
             g_loss = generator_loss(fake_scores)
