@@ -533,7 +533,7 @@ def _measure(args: argparse.Namespace) -> None:
     model = zoo.load(args.path)
     table = measure(
         model,
-        args.data or _trained_on(args.path, model),
+        _held_out(args, model),
         metrics=args.metrics and args.metrics.split(","),
         num_samples=args.samples,
         seed=args.seed,
@@ -550,19 +550,24 @@ def _measure(args: argparse.Namespace) -> None:
     )
 
 
-def _trained_on(path: Path, model: Any) -> str:
-    """The data of a run folder, else of the recipe."""
+def _held_out(args: argparse.Namespace, model: Any) -> Any:
+    """The data named, or those of the run, or of the recipe; divided as for the run's training."""
     from keras_genai import zoo
 
-    config = path / "config.json"
-    if config.exists():
-        return json.loads(config.read_text("utf-8"))["data"]
-    if model.recipe is None:
+    path = args.path / "config.json"
+    config = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    data = args.data or config.get("data")
+    if data is None and model.recipe is None:
         raise _UsageError(
             "A model without a recipe does not say what it was trained on: name data with --data. "
-            f"Received: {str(path)!r}"
+            f"Received: {str(args.path)!r}"
         )
-    return zoo.info(model.recipe).data
+    data = data or zoo.info(model.recipe).data
+    if config.get("validation_split"):
+        parts = model.open_data(data, validation_split=config["validation_split"])
+        if model.prepare(parts.train).fingerprint == config["data_fingerprint"]:
+            return parts
+    return data
 
 
 # publish and reproduce --------------------------------------------------------------------------

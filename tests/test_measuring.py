@@ -289,6 +289,19 @@ def test_the_command_writes_numbers_and_a_picture(tmp_path, capsys):
     assert "Did you mean 'KD'?" in capsys.readouterr().err
 
 
+def test_the_command_measures_on_the_part_that_a_run_left_out(tmp_path):
+    np.save(tmp_path / "blobs.npy", images(48))
+    run = tmp_path / "run"
+    options = {"validation_split": 0.25, "epochs": 1, "batch_size": 12, "verbose": 0}
+    tiny("gan").fit(tmp_path / "blobs.npy", run_dir=run, **options)
+    np.save(tmp_path / "other.npy", images(30, seed=1))
+    for name, part, count in (("blobs", "validation", 12), ("other", "all", 30)):
+        data = str(tmp_path / f"{name}.npy")
+        assert cli.main(["measure", str(run), "--data", data, "--metrics", "KD"]) == 0
+        (row,) = json.loads((run / "metrics.json").read_text())["metrics"]
+        assert (row["split"], row["samples"]) == (part, count)
+
+
 def test_recipes_are_compared_over_seeds(parts, monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_GENAI_RUNS", str(tmp_path))
 
