@@ -127,10 +127,10 @@ class DCGAN(ImageModel):
         seed: Fixes weights, noise and data order.
     """
 
-    loss_names = ("d_loss", "g_loss")
+    loss_names: tuple[str, ...] = ("d_loss", "g_loss")
     adversarial = True
     training_only = ("discriminator",)
-    sure_d_loss = 0.04
+    sure_d_loss: float | None = 0.04
 
     def __init__(
         self,
