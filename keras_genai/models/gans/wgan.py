@@ -131,7 +131,7 @@ class WGAN(DCGAN):
     data="mnist",
     minutes=10,
     batch_size=320,
-    step_ms=250,
+    step_ms=220,
     paper="arXiv:1701.07875",
     tiny={"latent_dim": 8, "base_filters": 4, "critic_steps": 2, "ema_decay": 0.9},
 )
@@ -142,12 +142,13 @@ def wgan(
     critic_steps: int = 5,
     clip: float = 0.01,
     ema_decay: float = 0.0,
-    learning_rate: float = 5e-5,
+    learning_rate: float = 2e-4,
     seed: int | None = None,
 ):
     """Wasserstein GAN with clipped weights: a loss that tells how good the images are."""
     model = WGAN(image_shape, latent_dim, base_filters, critic_steps, clip, ema_decay, seed)
-    # Small weights have small gradients; Keras adds its epsilon, 1e-7, to their squares.
+    # Four times the paper's rate, for ten minutes instead of days. Small weights have small
+    # gradients; Keras adds its epsilon, by default 1e-7, to their squares.
     model.compile(
         per_network(
             generator=keras.optimizers.RMSprop(learning_rate, epsilon=1e-16),

@@ -20,7 +20,7 @@ Below, `loss` is `wasserstein`: of all these numbers it is the one that tells ho
 are.
 
 A batch is shared evenly among the updates of D, so that each has images of its own, as in
-algorithm 1: 320 images are 5 updates with 64, and one of G with as many new ones. The networks are
+algorithm 1: 192 images are 3 updates with 64, and one of G with as many new ones. The networks are
 those of `dcgan.py`.
 
 Shapes: B batch, H height, W width, C channels, Z latent size.
@@ -124,8 +124,8 @@ class WGANGP(DCGAN):
     task="unconditional",
     data="mnist",
     minutes=10,
-    batch_size=320,
-    step_ms=450,
+    batch_size=192,
+    step_ms=220,
     paper="arXiv:1704.00028",
     tiny={"latent_dim": 8, "base_filters": 4, "critic_steps": 2, "ema_decay": 0.9},
 )
@@ -133,13 +133,15 @@ def wgan_gp(
     image_shape: tuple[int, int, int] | None = None,
     latent_dim: int = 128,
     base_filters: int = 32,
-    critic_steps: int = 5,
+    critic_steps: int = 3,
     penalty_weight: float = 10.0,
     ema_decay: float = 0.0,
-    learning_rate: float = 1e-4,
+    learning_rate: float = 5e-4,
     seed: int | None = None,
 ):
     """Wasserstein GAN with a gradient penalty: steady, with a loss that tells how good it is."""
+    # The paper has 5 updates of the critic and 1e-4, for days of training. With 3 and larger steps
+    # G gets further in ten minutes.
     model = WGANGP(
         image_shape, latent_dim, base_filters, critic_steps, penalty_weight, ema_decay, seed
     )
