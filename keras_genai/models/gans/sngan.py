@@ -53,9 +53,10 @@ from keras_genai.zoo.registry import register
 
 
 def halvings(image_shape):
-    """How often both sides can be halved, down to a side of 4 to 7."""
-    count, (height, width) = 0, image_shape[:2]
-    while min(height, width) > 7 and height % 2 == width % 2 == 0:
+    """How often both sides are halved: once, and on while they are even and the shorter over 8."""
+    height, width = (side // 2 for side in image_shape[:2])
+    count = 1
+    while min(height, width) > 8 and height % 2 == width % 2 == 0:
         count, height, width = count + 1, height // 2, width // 2
     return count
 
@@ -258,7 +259,7 @@ class SNGAN(ImageModel):
     data="mnist",
     minutes=10,
     batch_size=64,
-    step_ms=135,
+    step_ms=125,
     paper="arXiv:1802.05957",
     tiny={"latent_dim": 8, "base_filters": 4, "ema_decay": 0.9},
 )
