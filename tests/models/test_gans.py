@@ -145,6 +145,23 @@ def test_the_discriminator_sees_augmented_images_only(updates, monkeypatch):
     assert model.test_step({"image": x_real}).keys() == logs.keys()
 
 
+@pytest.mark.parametrize("name", ["acgan", "cgan", "lsgan", "sngan", "wgan_gp"])
+def test_other_discriminators_see_augmented_images_only(name, monkeypatch):
+    """Where all images are made black ones, D learns the same of any, and G nothing."""
+    classes = {"num_classes": 3} if name in ("acgan", "cgan") else {}
+    after = []
+    for x_real in (images(16), 255 - images(16)):
+        model = tiny(name, g_rate=0.1, d_rate=0.1, augment=ALL, **classes)
+        before = weights(model.generator)
+        monkeypatch.setattr(model, "augmented", lambda x: 0.0 * x - 1.0)
+        model.train_step({"image": tf.constant(x_real), "label": tf.range(16) % 3})
+        for old, new in zip(before, weights(model.generator), strict=True):
+            np.testing.assert_array_equal(old, new)
+        after.append(weights(model.discriminator))
+    for first, second in zip(*after, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
 def test_augmentation_draws_from_the_models_own_generator():
     model = tiny("dcgan", 0.1, 0.1, augment=ALL)
     x = tf.random.stateless_uniform((4, 16, 16, 1), (1, 2), -1.0)

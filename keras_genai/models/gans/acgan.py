@@ -78,10 +78,11 @@ class ACGAN(CGAN):
         return logits[:, :1], logits[:, 1:]
 
     def train_step(self, data):
-        x_real, labels = to_model(data["image"]), data["label"]  # B H W C, B
+        x_real, labels = self.augmented(to_model(data["image"])), data["label"]  # B H W C, B
         z = self.normal((tf.shape(x_real)[0], self.latent_dim))  # B Z
         with tf.GradientTape() as tape:
             x_fake = self(z, tf.one_hot(labels, self.num_classes), training=True)  # B H W C
+            x_fake = self.augmented(x_fake)
             with tape.stop_recording():
                 d_losses = self.train_discriminator(x_real, x_fake, labels)
             fake_logits, fake_classes = self.judge(x_fake, training=True)  # B 1, B K
@@ -134,11 +135,12 @@ def acgan(
     latent_dim: int = 128,
     base_filters: int = 32,
     ema_decay: float = 0.0,
+    augment: str = "",
     learning_rate: float = 2e-4,
     seed: int | None = None,
 ):
     """Auxiliary classifier GAN: the discriminator also has to name the class."""
-    model = ACGAN(image_shape, num_classes, latent_dim, base_filters, ema_decay, seed)
+    model = ACGAN(image_shape, num_classes, latent_dim, base_filters, ema_decay, augment, seed)
     model.compile(
         per_network(
             generator=Adam(learning_rate, beta_1=0.5),

@@ -29,7 +29,7 @@ import tensorflow as tf
 from keras import layers
 
 from keras_genai.data.images import to_model
-from keras_genai.layers import Conv2D
+from keras_genai.layers import Conv2D, check_policy
 from keras_genai.models.base import jit_compile_default, network, per_network
 from keras_genai.models.gans.dcgan import DOWNSAMPLE, generator, judgement, normal_weights
 from keras_genai.models.image_model import ImageModel
@@ -78,6 +78,7 @@ class CGAN(ImageModel):
         latent_dim: Z, the size of the noise.
         base_filters: Channels at half the image's size; doubled at each further halving.
         ema_decay: Share of the generator's moving average that is kept a step; 0 for none.
+        augment: "" or what D's images go through, such as "color,translation,cutout".
         seed: Fixes weights, noise and data order.
     """
 
@@ -94,11 +95,13 @@ class CGAN(ImageModel):
         latent_dim=128,
         base_filters=32,
         ema_decay=0.0,
+        augment="",
         seed=None,
         **kwargs,
     ):
         super().__init__(image_shape, seed, num_classes, **kwargs)
-        self.latent_dim, self.base_filters, self.ema_decay = latent_dim, base_filters, ema_decay
+        self.latent_dim, self.base_filters = latent_dim, base_filters
+        self.ema_decay, self.augment = ema_decay, check_policy(augment)
 
     def build_networks(self):
         self.generator = generator(
@@ -124,11 +127,11 @@ class CGAN(ImageModel):
         return self.draw(z, tf.one_hot(labels, self.num_classes))
 
     def train_step(self, data):
-        x_real = to_model(data["image"])  # B H W C
+        x_real = self.augmented(to_model(data["image"]))  # B H W C
         classes = tf.one_hot(data["label"], self.num_classes)  # B K
         z = self.normal((tf.shape(x_real)[0], self.latent_dim))  # B Z
         with tf.GradientTape() as tape:
-            x_fake = self(z, classes, training=True)  # B H W C
+            x_fake = self.augmented(self(z, classes, training=True))  # B H W C
             with tape.stop_recording():
                 d_loss = self.train_discriminator(x_real, x_fake, classes)
             g_loss = generator_loss(self.judge(x_fake, classes, training=True))
@@ -171,11 +174,12 @@ def cgan(
     latent_dim: int = 128,
     base_filters: int = 32,
     ema_decay: float = 0.0,
+    augment: str = "",
     learning_rate: float = 2e-4,
     seed: int | None = None,
 ):
     """Conditional GAN: images of the class that is asked for."""
-    model = CGAN(image_shape, num_classes, latent_dim, base_filters, ema_decay, seed)
+    model = CGAN(image_shape, num_classes, latent_dim, base_filters, ema_decay, augment, seed)
     model.compile(
         per_network(
             generator=Adam(learning_rate, beta_1=0.5),

@@ -42,10 +42,10 @@ class LSGAN(DCGAN):
     sure_d_loss = None  # the number of `DCGAN` is one of logistic losses
 
     def train_step(self, data):
-        x_real = to_model(data["image"])  # B H W C
+        x_real = self.augmented(to_model(data["image"]))  # B H W C
         z = self.normal((tf.shape(x_real)[0], self.latent_dim))  # B Z
         with tf.GradientTape() as tape:
-            x_fake = self.generator(z, training=True)  # B H W C
+            x_fake = self.augmented(self.generator(z, training=True))  # B H W C
             with tape.stop_recording():
                 d_loss = self.train_discriminator(x_real, x_fake)
             g_loss = generator_loss(self.discriminator(x_fake, training=True))
@@ -85,11 +85,14 @@ def lsgan(
     latent_dim: int = 128,
     base_filters: int = 32,
     ema_decay: float = 0.0,
+    augment: str = "",
     learning_rate: float = 2e-4,
     seed: int | None = None,
 ):
     """Least squares GAN: a DCGAN whose discriminator solves a regression."""
-    model = LSGAN(image_shape, latent_dim, base_filters, ema_decay=ema_decay, seed=seed)
+    model = LSGAN(
+        image_shape, latent_dim, base_filters, ema_decay=ema_decay, augment=augment, seed=seed
+    )
     model.compile(
         per_network(
             generator=Adam(learning_rate, beta_1=0.5),

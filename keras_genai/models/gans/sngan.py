@@ -45,6 +45,7 @@ from keras_genai.layers import (
     SpectralDense,
     SpectralPooledConv2D,
     UpsampledConv2D,
+    check_policy,
 )
 from keras_genai.models.base import jit_compile_default, network, per_network, shares
 from keras_genai.models.image_model import ImageModel
@@ -161,6 +162,7 @@ class SNGAN(ImageModel):
         base_filters: Channels at the image's size; doubled at each halving.
         critic_steps: Updates of the discriminator for each of the generator.
         ema_decay: Share of the generator's moving average that is kept a step; 0 for none.
+        augment: "" or what D's images go through, such as "color,translation,cutout".
         projection: Whether the model takes labels.
         num_classes: K, or None: from the data, if the model takes labels.
         seed: Fixes weights, noise and data order.
@@ -178,6 +180,7 @@ class SNGAN(ImageModel):
         base_filters=16,
         critic_steps=1,
         ema_decay=0.0,
+        augment="",
         projection=False,
         num_classes=None,
         seed=None,
@@ -193,6 +196,7 @@ class SNGAN(ImageModel):
             )
         self.latent_dim, self.base_filters, self.projection = latent_dim, base_filters, projection
         self.critic_steps, self.ema_decay = critic_steps, ema_decay
+        self.augment = check_policy(augment)
 
     def build_networks(self):
         classes = self.num_classes
@@ -225,10 +229,10 @@ class SNGAN(ImageModel):
 
     def train_step(self, data):
         x_real, *classes = self.parts(data)
-        batch_size = tf.shape(x_real)[0]
+        x_real, batch_size = self.augmented(x_real), tf.shape(x_real)[0]
         z, d_losses = self.normal((batch_size, self.latent_dim)), []  # B Z
         # G stands still while D learns: one pass draws the images for all updates of D.
-        x_fake = self(z, *classes, training=True)  # B H W C
+        x_fake = self.augmented(self(z, *classes, training=True))  # B H W C
         for rows in shares(batch_size, self.critic_steps):
             own = [tf.gather(part, rows) for part in (x_real, x_fake, *classes)]
             with tf.GradientTape() as tape:
@@ -237,7 +241,7 @@ class SNGAN(ImageModel):
 
         z, classes = self.normal((tf.size(rows), self.latent_dim)), own[2:]  # S Z, S K
         with tf.GradientTape() as tape:
-            x_fake = self(z, *classes, training=True)  # S H W C
+            x_fake = self.augmented(self(z, *classes, training=True))  # S H W C
             # D stands still here, and with it the vectors u of its layers: not `training`.
             g_loss = generator_loss(self.discriminator([x_fake, *classes], training=False))
         self.minimize(tape, g_loss, self.generator)
@@ -269,6 +273,7 @@ def sngan(
     base_filters: int = 16,
     critic_steps: int = 1,
     ema_decay: float = 0.0,
+    augment: str = "",
     projection: bool = False,
     num_classes: int | None = None,
     learning_rate: float = 2e-4,
@@ -281,6 +286,7 @@ def sngan(
         base_filters,
         critic_steps,
         ema_decay,
+        augment,
         projection,
         num_classes,
         seed,

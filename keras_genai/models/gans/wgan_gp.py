@@ -49,6 +49,7 @@ class WGANGP(DCGAN):
         critic_steps: Updates of the critic for one of the generator, which share a batch.
         penalty_weight: Lambda in equation 3.
         ema_decay: Share of the generator's moving average that is kept a step; 0 for none.
+        augment: "" or what D's images go through, such as "color,translation,cutout".
         seed: Fixes weights, noise and data order.
     """
 
@@ -63,12 +64,12 @@ class WGANGP(DCGAN):
         critic_steps=5,
         penalty_weight=10.0,
         ema_decay=0.0,
+        augment="",
         seed=None,
         **kwargs,
     ):
-        super().__init__(
-            image_shape, latent_dim, base_filters, ema_decay=ema_decay, seed=seed, **kwargs
-        )
+        options = {"ema_decay": ema_decay, "augment": augment, "seed": seed, **kwargs}
+        super().__init__(image_shape, latent_dim, base_filters, **options)
         self.critic_steps = critic_steps
         self.penalty_weight = penalty_weight
 
@@ -81,11 +82,12 @@ class WGANGP(DCGAN):
         self.ema_generator = self.averaged(self.generator)
 
     def train_step(self, data):
-        x_real = to_model(data["image"])  # B H W C
+        x_real = self.augmented(to_model(data["image"]))  # B H W C
         batch_size = tf.shape(x_real)[0]
         alpha = self.uniform((batch_size, 1, 1, 1))
         # G stands still while D learns: one pass draws the images for all updates of D.
         x_fake = self.generator(self.normal((batch_size, self.latent_dim)), training=True)
+        x_fake = self.augmented(x_fake)
         for rows in shares(batch_size, self.critic_steps):
             own = [tf.gather(part, rows) for part in (x_real, x_fake, alpha)]
             with tf.GradientTape() as tape:
@@ -94,7 +96,8 @@ class WGANGP(DCGAN):
 
         z = self.normal((tf.size(rows), self.latent_dim))
         with tf.GradientTape() as tape:
-            fake_scores = self.discriminator(self.generator(z, training=True), training=True)
+            x_fake = self.augmented(self.generator(z, training=True))
+            fake_scores = self.discriminator(x_fake, training=True)
             g_loss = generator_loss(fake_scores)
         self.minimize(tape, g_loss, self.generator)
         return self.log({**d_losses, "g_loss": g_loss}, total=d_losses["wasserstein"])
@@ -136,6 +139,7 @@ def wgan_gp(
     critic_steps: int = 3,
     penalty_weight: float = 10.0,
     ema_decay: float = 0.0,
+    augment: str = "",
     learning_rate: float = 5e-4,
     seed: int | None = None,
 ):
@@ -143,7 +147,14 @@ def wgan_gp(
     # The paper has 5 updates of the critic and 1e-4, for days of training. With 3 and larger steps
     # G gets further in ten minutes.
     model = WGANGP(
-        image_shape, latent_dim, base_filters, critic_steps, penalty_weight, ema_decay, seed
+        image_shape,
+        latent_dim,
+        base_filters,
+        critic_steps,
+        penalty_weight,
+        ema_decay,
+        augment,
+        seed,
     )
     model.compile(
         per_network(
