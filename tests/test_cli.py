@@ -71,7 +71,7 @@ def refused(capsys, *words):
         (["list"], 0, "dcgan"),
         (["info", "dcgan"], 0, "--latent_dim"),
         (["train", "dcgan", "--help"], 0, "--latent_dim"),
-        (["train", "dcgn"], 2, "Did you mean 'dcgan'?"),
+        (["train", "dcgn"], 2, "Did you mean 'dcgan'"),
     ],
 )
 def test_answers_within_a_second_without_keras(words, code, expected):
@@ -171,11 +171,11 @@ def test_a_switch_takes_true_or_false(parsed, monkeypatch, tmp_path, capsys):
     [
         ("trian dcgan", "No command of this name. Did you mean 'train'?"),
         ("--verison", "Did you mean '--version'?"),
-        ("train dcgn", "No recipe of this name. Did you mean 'dcgan'?"),
+        ("train dcgn", "No recipe of this name. Did you mean 'dcgan'"),
         ("info charrnn", "Did you mean 'char_rnn'?"),
         ("train", "required: NAME"),
         ("train --minutes 3 dcgan", "The recipe's name comes first"),
-        ("train dcgan --latent-dm 64", "Did you mean '--latent_dim'?"),
+        ("train dcgan --latent-dm 64", "Did you mean '--latent_dim'"),
         ("train dcgan --epoch 3", "Did you mean '--epochs'?"),
         ("train dcgan extra", "one too many"),
         ("train dcgan --latent_dim many", "--latent_dim: expected a whole number"),
