@@ -18,7 +18,7 @@ from keras_genai import distribution, zoo
 from keras_genai.layers import Dropout
 
 QUIET = {"batch_size": 8, "verbose": 0}
-REPLICATED = ("cgan", "char_rnn", "sngan", "vae")  # labels; a vector beside the weights
+REPLICATED = ("cgan", "char_rnn", "gan", "sngan", "vae")  # labels; a vector beside the weights
 SMALL = {"epochs": 2, "steps_per_epoch": 2, **QUIET}
 
 
