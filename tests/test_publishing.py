@@ -15,7 +15,7 @@ from PIL import Image
 
 from keras_genai import cli, zoo
 from keras_genai.data.licences import LICENCES, licence_of
-from keras_genai.zoo import generated, published, publishing, registry, weights
+from keras_genai.zoo import cards, generated, published, publishing, registry, weights
 
 X = images(24, (8, 8, 1))
 OF_DATA = {"data": X, "licence": "CC0", "credit": "Nobody in particular"}
@@ -272,6 +272,15 @@ def test_pages_follow_from_the_entries(runs, catalogue, tmp_path, monkeypatch):
     monkeypatch.setattr(published, "CATALOGUE", tmp_path / "absent")
     generated.write()  # as in an installed package
     assert registry.stored_index() == index
+
+
+def test_recipes_may_get_parameters_after_an_entry(runs, catalogue):
+    folder = publish(runs, catalogue)
+    entry, samples = published.read(folder), published.load(folder).generate(2, seed=0)
+    older = {key: value for key, value in entry["arguments"].items() if key != "learning_rate"}
+    change(folder / "entry.json", arguments=older)
+    assert cards.card(published.read(folder), folder) == (folder / "README.md").read_text("utf-8")
+    np.testing.assert_array_equal(published.load(folder).generate(2, seed=0), samples)
 
 
 def test_entries_of_this_checkout_are_as_published():

@@ -155,7 +155,7 @@ def _command(entry: Mapping[str, Any]) -> str:
         words += ["--validation_split", str(entry["validation_split"])]
     for parameter in recipe.parameters:
         name, default = parameter["name"], parameter["default"]
-        value = entry["arguments"][name]
+        value = entry["arguments"].get(name, default)  # the recipe may have it since
         if value != default and (default is not None or name == "seed"):  # else from the data
             words += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
     return shlex.join(words)
