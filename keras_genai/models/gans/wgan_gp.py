@@ -3,10 +3,11 @@
 Improved Training of Wasserstein GANs.
 Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville, 2017, https://arxiv.org/abs/1704.00028
 
-As in `wgan.py` D is a critic whose scores have no bounds, and the difference of its means is an
-estimate of the Wasserstein distance between generated and real images. Clipped weights make D too
-simple a function; instead its slope is pulled towards 1, which the best critic has almost
-everywhere between the two (section 2.3), at random places between pairs of images:
+D is a critic, not a classifier: its scores have no bounds. Over all functions whose slope is at most
+1, the largest difference of its means is the Wasserstein distance of generated and real images
+(Arjovsky et al., 2017, https://arxiv.org/abs/1701.07875, equation 2), which falls smoothly as the
+images get better. D's slope is pulled towards 1, which the best critic has almost everywhere between
+the two (section 2.3), at random places between pairs of images:
 
     wasserstein      = E_x[D(x)] - E_z[D(G(z))]
     gradient_penalty = E[(|grad D(x_hat)| - 1)^2],  x_hat = alpha x + (1 - alpha) G(z),
@@ -33,9 +34,18 @@ from keras_genai.data.images import to_model
 from keras_genai.losses import gradient_penalty
 from keras_genai.models.base import jit_compile_default, per_network, shares
 from keras_genai.models.gans.dcgan import DCGAN, discriminator, generator
-from keras_genai.models.gans.wgan import generator_loss, wasserstein_estimate
 from keras_genai.optimizers import Adam
 from keras_genai.zoo.registry import register
+
+
+def wasserstein_estimate(real_scores, fake_scores):
+    """The Wasserstein distance as this critic sees it: a scalar from scores (B, 1)."""
+    return tf.reduce_mean(real_scores) - tf.reduce_mean(fake_scores)
+
+
+def generator_loss(fake_scores):
+    """Algorithm 1, line 12: a scalar from scores (B, 1)."""
+    return -tf.reduce_mean(fake_scores)
 
 
 @keras.saving.register_keras_serializable("keras_genai")
