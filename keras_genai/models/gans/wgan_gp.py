@@ -3,11 +3,11 @@
 Improved Training of Wasserstein GANs.
 Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville, 2017, https://arxiv.org/abs/1704.00028
 
-D is a critic, not a classifier: its scores have no bounds. Over all functions whose slope is at most
-1, the largest difference of its means is the Wasserstein distance of generated and real images
+D is a critic, not a classifier: its scores have no bounds. Over all functions whose slope is at
+most 1, the largest difference of its means is the Wasserstein distance of generated and real images
 (Arjovsky et al., 2017, https://arxiv.org/abs/1701.07875, equation 2), which falls smoothly as the
-images get better. D's slope is pulled towards 1, which the best critic has almost everywhere between
-the two (section 2.3), at random places between pairs of images:
+images get better. D's slope is pulled towards 1, which the best critic has almost everywhere
+between the two (section 2.3), at random places between pairs of images:
 
     wasserstein      = E_x[D(x)] - E_z[D(G(z))]
     gradient_penalty = E[(|grad D(x_hat)| - 1)^2],  x_hat = alpha x + (1 - alpha) G(z),
