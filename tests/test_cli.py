@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from keras_genai import cli, data, zoo
+from keras_genai.zoo import registry
 
 RUN_AND_TELL = """
 import runpy, sys
@@ -100,10 +101,13 @@ def test_version(capsys):
 
 def test_list_has_every_recipe(capsys):
     assert cli.main(["list"]) == 0
-    header, *lines = capsys.readouterr().out.splitlines()
+    models, _, entries = capsys.readouterr().out.partition("\n\n")
+    header, *lines = models.splitlines()
     assert header.split()[:3] == ["NAME", "MODALITY", "TASK"]
     assert [line.split()[0] for line in lines] == zoo.list()
     assert all(zoo.info(line.split()[0]).summary in line for line in lines)
+    listed = [line.split()[0] for line in entries.splitlines()[1:]]
+    assert listed == [*registry.stored_index()["entries"]]
 
 
 @pytest.mark.parametrize("name", zoo.list())
