@@ -88,7 +88,9 @@ def test_the_users_catalogue_comes_before_the_checkouts(entry, catalogue, monkey
 
 @pytest.mark.parametrize("tag", ["blob", "Blobs", "../blobs", "", "x/blobs"])
 def test_an_unknown_tag_is_refused_with_the_closest(entry, tag):
-    with pytest.raises(ValueError, match=r"No published .* mean .*'gan\.blobs'\?.*Received: 'gan\."):
+    with pytest.raises(
+        ValueError, match=r"No published .* mean .*'gan\.blobs'\?.*Received: 'gan\."
+    ):
         zoo.get("gan", weights=tag)
 
 
