@@ -367,7 +367,7 @@ class GenerativeModel(keras.Model):
 
     def uniform(self, shape: Sequence[Any]) -> tf.Tensor:
         """As `normal`, but uniform in [0, 1)."""
-        return tf.random.stateless_uniform(shape, distribution.fold_in_replica(self._next_seed()))
+        return tf.random.stateless_uniform(shape, self._replica_seed())
 
     def fixed_normal(self, shape: Sequence[Any]) -> tf.Tensor:
         """Standard normal noise that is the same each time: validation must not move training."""

@@ -12,7 +12,8 @@ What is new are the networks (section 3): strided convolutions instead of poolin
 normalisation everywhere but at G's output and D's input, ReLU in G, LeakyReLU in D, sides halved
 down to about 4, so that D sees the image as a whole. As in section 4, weights are drawn from
 N(0, 0.02), and Adam has beta_1 = 0.5. Its learning rate is 5e-4 where the paper has 2e-4: after ten
-epochs of MNIST the Fréchet distance is 10 instead of 21 (FD-mnist, 5,000 held-out images).
+epochs of MNIST the Fréchet distance is 10 instead of 21 (FD-mnist, 5,000 images of the validation
+part, one training each).
 
 With `ema_decay=0.999` samples are drawn from an exponential moving average of G's weights (Yazıcı
 et al., 2018, https://arxiv.org/abs/1806.04498). It is off by default: after 25 minutes on MNIST it
