@@ -108,6 +108,18 @@ def _follow(average: keras.Model, network: keras.Model, decay: float, step: Any)
         mean.assign_add((1.0 - kept) * (value - mean))
 
 
+def _after(loss: tf.Tensor, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """The gradients, to be had once the loss is known: no update overtakes a read for that loss.
+
+    TensorFlow's graph optimizer (2.21, its dependency optimizer) loses that order where a gradient
+    needs no more of the scores than their shape, as that of a critic's last layer. It drops the
+    edge from the read to the update, since the shape leads there too; then it makes the shape a
+    constant.
+    """
+    with tf.control_dependencies([loss]):
+        return [tf.identity(gradient) for gradient in gradients]
+
+
 class EpochMean(keras.metrics.Mean):
     """A mean whose replicas hold the same: reading it takes no word from the other workers."""
 
@@ -277,7 +289,7 @@ class GenerativeModel(keras.Model):
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             self._apply_scaled(tape, loss, variables, optimizer)
         else:
-            gradients = tape.gradient(loss, variables)
+            gradients = _after(loss, tape.gradient(loss, variables))
             if self.distribute_strategy.num_replicas_in_sync > 1:
                 gradients = distribution.share_of_gradients(gradients, optimizer)
             optimizer.apply_gradients(zip(gradients, variables, strict=True))
@@ -299,7 +311,8 @@ class GenerativeModel(keras.Model):
         """
         scaler = self.optimizer
         scale, good_steps = scaler.dynamic_scale, scaler.step_counter
-        gradients = tape.gradient(loss, variables, output_gradients=tf.cast(scale, loss.dtype))
+        scaled = tape.gradient(loss, variables, output_gradients=tf.cast(scale, loss.dtype))
+        gradients = _after(loss, scaled)
 
         def update() -> None:
             unscaled = [gradient / scale for gradient in gradients]
