@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import graphs
 import keras
 import numpy as np
 import pytest
@@ -43,6 +44,9 @@ def run_of(name):
     return Path(os.environ["KERAS_GENAI_RUNS"]) / "contract" / name
 
 
+optimized = {}  # the graphs that `trained` ran, by recipe
+
+
 @functools.cache
 def trained(name):
     """A model after an uninterrupted run, and its state then: tests may train the model on."""
@@ -50,7 +54,8 @@ def trained(name):
     np.random.seed(1)
     before = random.getstate(), np.random.get_state()[1].copy()
     model = make(name)
-    fit_whole(model, run_of(name))
+    with graphs.collected() as optimized[name]:
+        fit_whole(model, run_of(name))
     assert random.getstate() == before[0]
     np.testing.assert_array_equal(np.random.get_state()[1], before[1])
     return model, state(model)
@@ -101,6 +106,13 @@ def test_every_variable_moves_and_losses_are_finite(name):
     row = history_rows(run_of(name))[-1]
     assert set(row) >= names | {f"val_{key}" for key in names}
     assert np.isfinite([float(row[key]) for key in names]).all()
+
+
+def test_no_update_overtakes_a_read(name):
+    """Variables are read and written in the order of the code, whatever runs at the same time."""
+    trained(name)
+    assert max(len(graph.node) for graph in optimized[name]) > 100, "the step is among them"
+    assert [pair for graph in optimized[name] for pair in graphs.unordered(graph)] == []
 
 
 def test_generate_keeps_its_contract(name):

@@ -1,4 +1,4 @@
-"""What is special to the Wasserstein GAN: estimate, penalty, several critic updates."""
+"""What is special to the Wasserstein GANs: estimate, clipping, penalty, several critic updates."""
 
 import functools
 
@@ -10,7 +10,7 @@ from contract_data import images
 
 from keras_genai import zoo
 from keras_genai.models.base import per_network
-from keras_genai.models.gans import wgan_gp
+from keras_genai.models.gans import wgan, wgan_gp
 
 REAL = np.array([[2.0], [-1.0], [0.5]], "float32")
 FAKE = np.array([[-3.0], [0.0], [4.0]], "float32")
@@ -31,16 +31,20 @@ def step(model, n=16):
 
 
 def test_losses_are_those_of_the_paper():
-    np.testing.assert_allclose(wgan_gp.wasserstein_estimate(REAL, FAKE), 0.5 - 1 / 3, rtol=1e-6)
-    np.testing.assert_allclose(wgan_gp.generator_loss(FAKE), -1 / 3, rtol=1e-6)
+    np.testing.assert_allclose(wgan.wasserstein_estimate(REAL, FAKE), 0.5 - 1 / 3, rtol=1e-6)
+    np.testing.assert_allclose(wgan.generator_loss(FAKE), -1 / 3, rtol=1e-6)
 
 
-def test_critic_has_no_batch_normalisation():
-    layers = tiny("wgan_gp").discriminator.layers
-    assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)
+def test_penalised_critic_has_no_batch_normalisation():
+    critics = [tiny(name).discriminator for name in ("wgan", "wgan_gp")]
+    normalised = [
+        any(isinstance(layer, keras.layers.BatchNormalization) for layer in critic.layers)
+        for critic in critics
+    ]
+    assert normalised == [True, False]
 
 
-@pytest.mark.parametrize("name", ["wgan_gp"])
+@pytest.mark.parametrize("name", ["wgan", "wgan_gp"])
 def test_critic_moves_several_times_a_step_each_on_its_own_images(name, monkeypatch):
     model = tiny(name, critic_steps=3)
     seen = []
@@ -55,7 +59,7 @@ def test_critic_moves_several_times_a_step_each_on_its_own_images(name, monkeypa
     step(model, 15)
     counts = [int(model.optimizer_of(n).iterations) for n in ("discriminator", "generator")]
     assert counts == [3, 1]
-    kinds = 3  # real, generated, and between
+    kinds = {"wgan": 2, "wgan_gp": 3}[name]  # real, generated, and between
     *batches, generated = seen
     assert len(batches) == 3 * kinds and len(generated) == 5
     for kind in range(kinds):
@@ -81,7 +85,18 @@ def test_penalty_looks_at_a_place_of_its_own_between_each_pair_of_images(monkeyp
     assert abs(alphas.mean() - 1 / 2) < 0.09 and abs(alphas.var() - 1 / 12) < 0.025
 
 
-@pytest.mark.parametrize("name", ["wgan_gp"])
+def test_all_weights_of_the_critic_are_clipped():
+    model = tiny("wgan", rate=1e-3, clip=0.003)
+    step(model)
+    for weight in model.discriminator.trainable_variables:
+        assert np.abs(weight).max() <= np.float32(0.003), weight.path
+    kernel, *_ = model.discriminator.trainable_variables
+    assert np.isclose(np.abs(kernel), 0.003).mean() > 0.5, "it is drawn with a deviation of 0.02"
+    for others in (model.discriminator.non_trainable_variables, model.generator.weights):
+        assert max(np.abs(value).max() for value in others) > 0.5
+
+
+@pytest.mark.parametrize("name", ["wgan", "wgan_gp"])
 def test_step_reports_what_the_critic_says(name):
     model = tiny(name, critic_steps=1, rate=0.5)
     before, x_real = model.discriminator.get_weights(), images(16) / np.float32(127.5) - 1
@@ -112,7 +127,7 @@ def test_step_reports_what_the_critic_says(name):
     assert logs["loss"] == logs["wasserstein"]
 
 
-@pytest.mark.parametrize("name", ["wgan_gp"])
+@pytest.mark.parametrize("name", ["wgan", "wgan_gp"])
 def test_generator_goes_up_the_slope_of_the_critic_after_its_last_update(name):
     model = tiny(name, rate=0.5)
     model.optimizer_of("generator").learning_rate = 1.0

@@ -3,11 +3,10 @@
 Improved Training of Wasserstein GANs.
 Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville, 2017, https://arxiv.org/abs/1704.00028
 
-D is a critic, not a classifier: its scores have no bounds. Over all functions whose slope is at
-most 1, the largest difference of its means is the Wasserstein distance of generated and real images
-(Arjovsky et al., 2017, https://arxiv.org/abs/1701.07875, equation 2), which falls smoothly as the
-images get better. D's slope is pulled towards 1, which the best critic has almost everywhere
-between the two (section 2.3), at random places between pairs of images:
+As in `wgan.py` D is a critic whose scores have no bounds, and the difference of its means is an
+estimate of the Wasserstein distance between generated and real images. Clipped weights make D too
+simple a function; instead its slope is pulled towards 1, which the best critic has almost
+everywhere between the two (section 2.3), at random places between pairs of images:
 
     wasserstein      = E_x[D(x)] - E_z[D(G(z))]
     gradient_penalty = E[(|grad D(x_hat)| - 1)^2],  x_hat = alpha x + (1 - alpha) G(z),
@@ -22,8 +21,7 @@ are.
 
 A batch is shared evenly among the updates of D, so that each has images of its own, as in
 algorithm 1: 192 images are 3 updates with 64, and one of G with as many new ones. The networks are
-those of `dcgan.py`. With several updates a step, two equal trainings on a CPU may part in the last
-bit (with one they have not), so that going on with a run is then not exact to the bit.
+those of `dcgan.py`.
 
 Shapes: B batch, H height, W width, C channels, Z latent size.
 """
@@ -35,18 +33,9 @@ from keras_genai.data.images import to_model
 from keras_genai.losses import gradient_penalty
 from keras_genai.models.base import jit_compile_default, per_network, shares
 from keras_genai.models.gans.dcgan import DCGAN, discriminator, generator
+from keras_genai.models.gans.wgan import generator_loss, wasserstein_estimate
 from keras_genai.optimizers import Adam
 from keras_genai.zoo.registry import register
-
-
-def wasserstein_estimate(real_scores, fake_scores):
-    """The Wasserstein distance as this critic sees it: a scalar from scores (B, 1)."""
-    return tf.reduce_mean(real_scores) - tf.reduce_mean(fake_scores)
-
-
-def generator_loss(fake_scores):
-    """Algorithm 1, line 12: a scalar from scores (B, 1)."""
-    return -tf.reduce_mean(fake_scores)
 
 
 @keras.saving.register_keras_serializable("keras_genai")
@@ -141,7 +130,7 @@ class WGANGP(DCGAN):
     batch_size=192,
     step_ms=220,
     paper="arXiv:1704.00028",
-    tiny={"latent_dim": 8, "base_filters": 4, "critic_steps": 1, "ema_decay": 0.9},
+    tiny={"latent_dim": 8, "base_filters": 4, "critic_steps": 2, "ema_decay": 0.9},
 )
 def wgan_gp(
     image_shape: tuple[int, int, int] | None = None,
