@@ -35,6 +35,9 @@ def unordered(graph):
             reads.setdefault(node.input[0], []).append(node.name)
         elif node.op.startswith("Assign") and node.op.endswith("VariableOp"):
             writes.setdefault(node.input[0], []).append(node.name)
+        elif node.op == "ResourceApplyAdam":
+            for variable in node.input[:3]:  # the weights and both moments
+                writes.setdefault(variable, []).append(node.name)
     return [
         (one, other)
         for variable, names in writes.items()
