@@ -1,8 +1,16 @@
 """How text is laid out, on the screen and in files. Quick to import."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 BETWEEN_TEXTS = "\n\n----\n\n"  # in a file or an output of several
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """A question that names up to three known words like this one, or nothing; for a message."""
+    spelt = {name.lower(): name for name in known}  # capitals are no other word
+    close = difflib.get_close_matches(str(word).lower(), spelt, n=3)
+    return f"Did you mean {' or '.join(repr(spelt[name]) for name in close)}? " if close else ""
 
 
 def columns(rows: Sequence[Sequence[str]], right: Sequence[int] = (), indent: str = "") -> str:

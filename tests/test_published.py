@@ -129,7 +129,7 @@ def test_parameters_that_the_weights_do_not_fit_are_named(entry):
     with pytest.raises(ValueError, match=expected):
         zoo.get("gan", weights="blobs", latent_dim=5)
     assert zoo.get("gan", weights="blobs", learning_rate=1e-3).latent_dim == 8
-    with pytest.raises(ValueError, match="did you mean 'latent_dim'"):
+    with pytest.raises(ValueError, match="Did you mean 'latent_dim'"):
         zoo.get("gan", weights="blobs", latent=5)
 
 
@@ -140,11 +140,51 @@ def test_an_entry_of_a_newer_version_is_refused(entry):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", "<html>", '{"versions": {"keras_genai": "0"}}']
+    "content",
+    ["", "[]", "{}", "<html>", '{"versions": {"keras_genai": "0"}}', "[" * 100_000],
+    ids=lambda content: content[:10],
 )
 def test_a_damaged_entry_is_refused(entry, content):
     (entry / published.ENTRY).write_text(content)
     with pytest.raises(ValueError, match=r"not a whole entry\.json.*Received: "):
+        zoo.load(entry)
+
+
+@pytest.mark.parametrize(
+    ("changes", "received"),
+    [
+        ({"versions": {"keras_genai": 5}}, "written by keras_genai 5, and"),
+        ({"versions": {"keras_genai": "\N{SUPERSCRIPT TWO}"}}, None),  # a digit, but no number
+        ({"versions": 5}, "TypeError"),
+        ({"weights": []}, "TypeError"),
+        ({"weights": {"bytes": "5"}}, "bytes='5'"),
+        ({"weights": {"sha256": None}}, "sha256=None"),
+        ({"recipe": ["gan"]}, r"recipe=\['gan'\]"),
+        ({"recipe": "gna"}, "Did you mean 'gan'.*Received: 'gna'"),
+        ({"arguments": []}, r"arguments=\[\]"),
+        ({"arguments": {"data": "other.npy"}}, "no such parameter.*Received: 'data'"),
+        ({"arguments": {"weights": "blobs"}}, "no such parameter.*Received: 'weights'"),
+        ({"arguments": {"name": "vae"}}, "no such parameter.*Received: 'name'"),
+        ({"arguments": {"hidden_units": None}}, "a whole number, .*hidden_units=None"),
+        ({"arguments": {"hidden_units": {}}}, r"a whole number, .*hidden_units=\{\}"),
+        ({"arguments": {"image_shape": [8, -8, 1]}}, "whole numbers"),
+        ({"arguments": {"image_shape": None}}, "image_shape=None"),
+    ],
+)
+def test_a_hostile_entry_is_refused(entry, changes, received):
+    change(entry, **changes)
+    if received is None:
+        assert zoo.load(entry).latent_dim == 8
+        return
+    with pytest.raises(ValueError, match=received) as error:
+        zoo.load(entry)
+    assert "Received: " in str(error.value)
+
+
+def test_an_entry_without_a_digest_is_refused(entry):
+    content = json.loads((entry / published.ENTRY).read_text())
+    (entry / published.ENTRY).write_text(json.dumps({**content, "weights": {}}))
+    with pytest.raises(ValueError, match=r"not a whole entry\.json.*Received: .*KeyError"):
         zoo.load(entry)
 
 
@@ -193,6 +233,25 @@ def bomb(arrays, name):
     header = {"descr": "<f4", "fortran_order": False, "shape": (10**6, 2 * 10**6)}
     np.lib.format.write_array_header_1_0(member, header)
     return repacked(npz(arrays), {f"{name}.npy": member.getvalue() + bytes(8)})
+
+
+def headed(arrays, name, header):
+    """The first array with another header, which NumPy reads as a Python literal."""
+    content = header.encode() + b"\n"
+    member = b"\x93NUMPY\x01\x00" + len(content).to_bytes(2, "little") + content + bytes(16)
+    return repacked(npz(arrays), {f"{name}.npy": member})
+
+
+LITERALS = {
+    "an open bracket": ("{... (2, 2", "TokenError"),
+    "an open string": ("'''abc", "TokenError"),
+    "an unhashable key": ("{[1]: 2}", "TypeError"),
+    "mixed keys": ("{'descr': '<f4', 1: 2, 'fortran_order': False}", "TypeError"),
+    "a truth in the shape": (
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (True, 4)}", "TypeError",
+    ),
+    "a deep expression": ("-" * 9000 + "1", "not a file of weights"),
+}  # fmt: skip
 
 
 def repacked(data, replaced, method=zipfile.ZIP_STORED):
@@ -249,6 +308,10 @@ HOSTILE = {
         lambda arrays, name, evil: npz({**arrays, name: arrays[name] * np.float32("nan")}),
         r"must be finite.*Received: NaN or infinity in \d+ of \d+ values",
     ),
+    **{
+        what: (lambda arrays, name, evil, header=header: headed(arrays, name, header), message)
+        for what, (header, message) in LITERALS.items()
+    },
 }
 
 

@@ -36,7 +36,7 @@ def test_unknown_names_suggest_the_right_one():
     with pytest.raises(ValueError, match=r"Did you mean 'dcgan'.*Received: 'dcgna'"):
         zoo.get("dcgna")
     with pytest.raises(
-        ValueError, match=r"did you mean 'latent_dim'\?.*dcgan\(.*Received: 'latent'"
+        ValueError, match=r"Did you mean 'latent_dim'.*\? Its.*dcgan\(.*Received: 'latent'"
     ):
         zoo.get("dcgan", latent=3)
 
@@ -104,6 +104,8 @@ def test_loading_what_is_not_there_or_damaged(tmp_path):
         ({"learning_rate": "fast"}, "a number"),
         ({"image_shape": 28}, "whole numbers such as"),
         ({"image_shape": (28, 28.5, 1)}, "whole numbers such as"),
+        ({"image_shape": (28, -28, 1)}, "whole numbers such as"),
+        ({"base_filters": None}, "a whole number, at least 1"),
         ({"updates": 1}, "a string"),
     ],
 )

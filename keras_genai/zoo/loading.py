@@ -94,4 +94,4 @@ def check_version(package: str, written: str, path: Path) -> None:
 
 def _numbers(version: str) -> tuple[int, ...]:
     """(1, 2) of "1.2.3": patch releases read each other's files."""
-    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())

@@ -4,7 +4,6 @@ An entry is a folder `<recipe>.<tag>` with `entry.json`, the only truth about it
 what is generated for people: a card, samples, the history. Nothing in it is code.
 """
 
-import difflib
 import itertools
 import json
 import os
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_genai._text import did_you_mean
 from keras_genai.zoo import loading, registry, weights
 
 CATALOGUE = Path(__file__).parents[2] / "zoo"  # in a checkout only
@@ -61,11 +61,10 @@ def find(name: str) -> Path:
             "package's repository, not with the installed package. Set KERAS_GENAI_ZOO to the "
             f"folder `zoo` of a clone. Looked in {looked}. Received: {name!r}"
         )
-    close = difflib.get_close_matches(name, known, n=3)
-    hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
     raise ValueError(
-        f"No published entry of this name. {hint}There are: {', '.join(known) or 'none'}. "
-        f"Looked in {looked}; KERAS_GENAI_ZOO names another folder. Received: {name!r}"
+        f"No published entry of this name. {did_you_mean(name, known)}There are: "
+        f"{', '.join(known) or 'none'}. Looked in {looked}; KERAS_GENAI_ZOO names another folder. "
+        f"Received: {name!r}"
     )
 
 
@@ -78,18 +77,29 @@ def read(folder: Path) -> dict[str, Any]:
     path = folder / ENTRY
     try:
         entry = json.loads(path.read_text("utf-8"))
-        version = entry["versions"]["keras_genai"]
-        missing = [key for key in KEYS if key not in entry]
-    except (ValueError, KeyError, TypeError) as error:
-        entry, missing = {}, [f"{type(error).__name__}: {error}"]
-    if entry:
-        loading.check_version("keras_genai", version, path)
-    if missing:
+        version, faults = str(entry["versions"]["keras_genai"]), _faults(entry)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        version, faults = "0", [f"{type(error).__name__}: {error}"]
+    loading.check_version("keras_genai", version, path)
+    if faults:
         raise ValueError(
             "This is not a whole entry.json as `keras-genai publish` writes it: take another copy. "
-            f"Received: {str(path)!r} without {', '.join(missing)}"
+            f"Received: {str(path)!r} with {', '.join(faults)}"
         )
     return entry
+
+
+def _faults(entry: Mapping[str, Any]) -> list[str]:
+    """What is missing, or else of another type than `load` relies on."""
+    stored = entry["weights"]
+    types = (
+        ("recipe", entry["recipe"], str),
+        ("arguments", entry["arguments"], dict),
+        ("bytes", stored["bytes"], int),
+        ("sha256", stored["sha256"], str),
+    )
+    missing = [f"no {key!r}" for key in KEYS if key not in entry]
+    return missing + [f"{k}={v!r:.50}" for k, v, kind in types if not isinstance(v, kind)]
 
 
 def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Any:
@@ -106,7 +116,9 @@ def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Any:
     arguments = {**arguments_of(entry), **(overrides or {})}
     path = folder / weights.NAME  # wherever the entry says its weights are
     data = weights.read(path, entry["weights"])
-    model = registry.get(entry["recipe"], **arguments)
+    # Not `get`: what a file says is nothing but parameters, never data to open or another entry.
+    model = registry.make(entry["recipe"], arguments)
+    model.need_networks()
     try:
         arrays = weights.parse(data, model, path)
     except ValueError as error:

@@ -6,7 +6,6 @@ in data, so that the command line answers without importing Keras.
 """
 
 import dataclasses
-import difflib
 import functools
 import inspect
 import json
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from keras_genai._text import did_you_mean
 
 INDEX = Path(__file__).with_name("index.json")
 MODALITIES = ("image", "text", "audio", "music", "video", "ratings")
@@ -171,9 +172,10 @@ def info(name: str) -> Recipe:
 def unknown(name: str, known: typing.Iterable[str]) -> str:
     """The message for a name that is not among the known ones."""
     choices = sorted(known)
-    close = difflib.get_close_matches(str(name).lower(), choices, n=3)
-    hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
-    return f"No recipe of this name. {hint}There are: {', '.join(choices)}. Received: {name!r}"
+    return (
+        f"No recipe of this name. {did_you_mean(name, choices)}There are: {', '.join(choices)}. "
+        f"Received: {name!r}"
+    )
 
 
 def get(name: str, *, data: Any = None, weights: str | None = None, **overrides: Any) -> Any:
@@ -190,24 +192,28 @@ def get(name: str, *, data: Any = None, weights: str | None = None, **overrides:
     Raises:
         ValueError: If the name, an override or the entry is unknown, or its weights do not fit.
     """
-    recipe = info(name)
+    info(name)  # raises if there is none
     if weights is not None:
         from keras_genai.zoo import published
 
         return published.load(published.find(f"{name}.{weights}"), overrides)
+    return make(name, overrides, data)
+
+
+def make(name: str, arguments: Mapping[str, Any], data: Any = None) -> Any:
+    """As `get`; whatever stands in `arguments` is a parameter of the recipe, or refused."""
+    recipe = info(name)
     known = [parameter["name"] for parameter in recipe.parameters]
-    for override in overrides:
-        if override not in known:
-            close = difflib.get_close_matches(override, known, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
+    for argument in arguments:
+        if argument not in known:
             raise ValueError(
-                f"`{name}` has no such parameter: {hint}Its signature is "
-                f"{name}{inspect.signature(recipe.function)}. Received: {override!r}"
+                f"`{name}` has no such parameter. {did_you_mean(argument, known)}Its signature is "
+                f"{name}{inspect.signature(recipe.function)}. Received: {argument!r}"
             )
     for parameter in recipe.parameters:
-        if overrides.get(parameter["name"]) is not None:
-            _check_value(name, parameter, overrides[parameter["name"]])
-    model = recipe.function(**overrides)
+        if parameter["name"] in arguments:
+            _check_value(name, parameter, arguments[parameter["name"]])
+    model = recipe.function(**arguments)
     model.settle(data)
     return model
 
@@ -243,6 +249,8 @@ def _one_of(what: str, value: str, choices: tuple[str, ...]) -> None:
 def _check_value(recipe: str, parameter: Mapping[str, Any], value: Any) -> None:
     """Raises ValueError where Keras would fail later, or never."""
     name, kind = parameter["name"], parameter["type"]
+    if value is None and parameter["default"] is None:
+        return
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     at_least = 0 if name == "seed" or parameter["default"] == 0 else 1
     sides = value if isinstance(value, list | tuple) else ()
@@ -253,7 +261,7 @@ def _check_value(recipe: str, parameter: Mapping[str, Any], value: Any) -> None:
         "str": ("a string", isinstance(value, str)),
         "shape": (
             "whole numbers such as (28, 28, 1)",
-            len(sides) > 0 and all(isinstance(n, int | np.integer) for n in sides),
+            len(sides) > 0 and all(isinstance(n, int | np.integer) and n > 0 for n in sides),
         ),
     }[kind]
     if not fits:
