@@ -68,6 +68,7 @@ def measured_run(path, model, data, *metrics):
     folder.set_model(model)
     folder.on_train_begin()
     (path / "history.csv").write_text("epoch,step,seconds,loss\n1,3,0.1,0.5\n")
-    measurement = {"data": source.name, "seed": 0, "metrics": metrics or [METRIC]}
+    facts = {"data": source.name, "data_fingerprint": source.fingerprint, "seed": 0}
+    measurement = {**facts, "metrics": metrics or [METRIC]}
     (path / "metrics.json").write_text(json.dumps(measurement))
     return path

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 import types
@@ -14,6 +15,7 @@ from contract_data import METRIC, images, measured_run, text, tiny
 from PIL import Image
 
 from keras_genai import cli, zoo
+from keras_genai import measuring as measuring_module
 from keras_genai.data.licences import LICENCES, licence_of
 from keras_genai.zoo import cards, generated, published, publishing, registry, weights
 
@@ -40,6 +42,13 @@ def runs(tmp_path_factory):
         )
         for seed in (1, 2, 3)
     ]
+
+
+@pytest.fixture(scope="module")
+def published_once(runs, tmp_path_factory):
+    """The content of an entry and its folder, to look at only."""
+    folder = publish(runs[:1], tmp_path_factory.mktemp("catalogue"))
+    return published.read(folder), folder
 
 
 @pytest.fixture
@@ -92,15 +101,60 @@ def test_a_card_tells_what_a_person_wants_to_know(runs, catalogue):
     card = (folder / "README.md").read_text("utf-8")
     for words in (
         "](samples.png)", 'zoo.get("gan", weights="blobs")', "keras-genai generate gan.blobs",
-        "$ keras-genai train gan --data array", "--seed 1", "keras-genai reproduce gan.blobs",
-        "| FD-blobs | 2 ± 1 | 0.1 | 0.5 (real blobs) | 1,000 | blobs | test |",
-        "3 trainings, with the seeds 1, 2, 3", "| copies | 0 ± 0 |", "- Blobs are round.",
+        "keras-genai reproduce gan.blobs --data PATH",
+        "| lower, to 0 | 1 (0.1) | 2 ± 1 | 0.5 (real blobs) | 1,000 | blobs |",
+        "3 trainings, with the seeds 1, 2, 3", "| 0 (0.1) | 0 ± 0 |", "- Blobs are round.",
         "Nobody in particular; licence: CC0",
     ):  # fmt: skip
         assert words in card, words
     assert card.index("samples.png") < 200, "the picture comes first"
     before, after = card.split("## Is it memorised?")
     assert "| copies" not in before and "| copies" in after and "not with FID" in before
+    assert "keras-genai train" not in card, "these data have no name"
+
+
+def test_a_card_shows_the_command_only_if_there_is_one(published_once):
+    entry, folder = published_once
+    named = {**entry, "data": {**entry["data"], "name": "digits"}}
+    card = cards.card(named, folder)
+    assert re.search(r"\$ keras-genai train gan --data digits --epochs 0 .*--seed 1\n", card)
+    assert "keras-genai reproduce gan.blobs`" in card
+    for changes in ({"shuffle": False}, {"steps_per_epoch": 2}):  # no option says these
+        assert "keras-genai train" not in cards.card({**named, **changes}, folder)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "verdict"),
+    [
+        ({"closer_to_train": 0.5, "copies": 0.0}, "No sign of it: samples are no closer .*, and 0"),
+        ({"closer_to_train": 0.9, "copies": 0.0}, "There are signs of it: samples are closer to"),
+        ({"copies": 0.2}, "There are signs of it: 200 of 1,000 samples are copies"),
+        ({"longest_copy": 40}, "No sign of it: phrases, not passages,.* longest of 40 characters"),
+        ({"longest_copy": 400}, "There are signs of it: passages .* longest of 400 characters"),
+    ],
+)  # fmt: skip
+def test_a_card_says_in_words_whether_it_is_memorised(published_once, metrics, verdict):
+    entry, folder = published_once
+    (row, _) = entry["metrics"]
+    rows = [{**row, "name": name, "values": [value]} for name, value in metrics.items()]
+    after = cards.card({**entry, "metrics": rows}, folder).split("## Is it memorised?\n\n")[1]
+    assert re.match(verdict, after)
+
+
+def test_a_card_explains_every_metric():
+    known = {*measuring_module._Images.METRICS, *measuring_module._Texts.METRICS}
+    assert known == {*cards.MEANINGS}
+    higher = {name for name, (_, better) in cards.MEANINGS.items() if better.startswith("higher")}
+    assert higher == {*measuring_module.HIGHER_IS_BETTER}
+
+
+def test_a_likelihood_says_of_what_it_is(published_once):
+    entry, folder = published_once
+    rows = [{**entry["metrics"][0], "name": "nll"}]
+    for recipe, words in (("vae", "black and white at random"), ("gan", "recipe's own model")):
+        entry = {**entry, "metrics": rows, "recipe": recipe}
+        (sentence,) = re.findall("`nll` is of .*", cards.card(entry, folder))
+        assert words in sentence
 
 
 def test_a_card_of_text_begins_with_text(tmp_path, catalogue):
@@ -159,6 +213,26 @@ def test_an_average_is_published_in_place_of_its_network(tmp_path, catalogue):
         (
             lambda run: change(run / "metrics.json", metrics=[{**METRIC, "split": "validation"}]),
             {}, "from the test part: .*Received: FD-blobs",
+        ),
+        (
+            lambda run: change(run / "metrics.json", data="others"),
+            {}, "measured on other data.*Received: data 'others' .* the run has 'array'",
+        ),
+        (
+            lambda run: change(run / "metrics.json", data_fingerprint="0"),
+            {}, "measured on other data.*Received: data_fingerprint '0'",
+        ),
+        (
+            lambda run: (run / "metrics.json").write_text('{"data": "array", "metrics": []}'),
+            {}, "measure it again, with `keras-genai measure .*Received: no 'data_fingerprint'",
+        ),
+        (
+            lambda run: (run / "history.csv").write_text("epoch,step\n2,6\n"),
+            {}, "an earlier `fit` had trained.*Received: .*epoch 2 at step 6, with 3 steps",
+        ),
+        (
+            lambda run: (run / "history.csv").write_text("epoch,step\n1,4\n"),
+            {}, "an earlier `fit` had trained.*Received: .*epoch 1 at step 4",
         ),
         (lambda run: (run / "config.json").unlink(), {}, "not a run folder"),
         (lambda run: change(run / "config.json", recipe="GAN"), {}, "No recipe of this name"),
@@ -235,9 +309,67 @@ def test_only_the_seed_may_differ(run, runs, catalogue):
     with pytest.raises(ValueError, match=r"in their seed alone\. Received: batch_size of"):
         publish([runs[1], run], catalogue)
     change(run / "config.json", batch_size=8)
+    other = {"shuffle": False, "validation_split": 0.1, "versions": {"keras_genai": "0"}}
+    for key, value in other.items():
+        change(run / "config.json", **{key: value})
+        found = {"versions": "keras_genai"}.get(key, key)
+        with pytest.raises(ValueError, match=rf"in their seed alone\. Received: {found} of"):
+            publish([runs[1], run], catalogue)
+        change(run / "config.json", **{key: config[key]})
     change(run / "metrics.json", metrics=[{**METRIC, "samples": 999}])
     with pytest.raises(ValueError, match=r"measured alike\. Received: FD-blobs"):
         publish([runs[1], run], catalogue)
+
+
+def test_a_run_from_before_a_parameter_had_its_default(run, runs, catalogue):
+    config = json.loads((run / "config.json").read_text())
+    older = {key: value for key, value in config["arguments"].items() if key != "learning_rate"}
+    change(run / "config.json", arguments=older)
+    for order in ([runs[1], run], [run, runs[1]]):
+        assert len(published.read(publish(order, catalogue, overwrite=True))["trainings"]) == 2
+    config["arguments"]["learning_rate"] = 1.0
+    shutil.copytree(runs[1], run.parent / "other")
+    change(run.parent / "other" / "config.json", seed=2, arguments=config["arguments"])
+    with pytest.raises(ValueError, match=r"Received: learning_rate of"):
+        publish([run, run.parent / "other"], catalogue, overwrite=True)
+
+
+def of_length(path, seed, steps, seconds):
+    model = tiny("gan", data=X, seed=seed)
+    model.progress.step, model.progress.milliseconds = steps, 1000 * seconds
+    return measured_run(path, model, X)
+
+
+def test_only_trainings_of_one_length_are_averaged(tmp_path, catalogue):
+    """By the clock they may differ a little, and the card says how much."""
+    one, more, ten = (
+        of_length(tmp_path / str(seed), seed, steps, seconds)
+        for seed, steps, seconds in ((1, 30, 60), (2, 34, 61), (3, 300, 60))
+    )
+    with pytest.raises(
+        ValueError, match=r"equally long.*Received: 300 steps in 60\.0 s of .*, 30 "
+    ):
+        publish([one, ten], catalogue)
+    folder = publish([one, more], catalogue)
+    entry = published.read(folder)
+    assert (entry["steps"], [training["steps"] for training in entry["trainings"]]) == (
+        30,
+        [30, 34],
+    )
+    assert "30 (30 to 34 in the 2 trainings)" in (folder / "README.md").read_text("utf-8")
+
+
+def test_how_long_trainings_by_the_clock_may_differ():
+    def check(steps, seconds):
+        lengths = [(100, 100.0), (100, 200.0), (steps, seconds)]
+        trainings = [{"steps": n, "wall_seconds": s} for n, s in lengths]
+        publishing.check_one_length(["a", "b", "c"], trainings)
+
+    check(100, 10.0)  # as many steps on another computer
+    check(124, 104.0)
+    for steps, seconds in ((126, 100.0), (79, 100.0), (101, 106.0)):
+        with pytest.raises(ValueError, match=rf"5% .* 20% .*Received: {steps} steps"):
+            check(steps, seconds)
 
 
 # Generated pages --------------------------------------------------------------------------------
@@ -304,8 +436,13 @@ def measuring(monkeypatch):
 
     def measure(model, data, num_samples=9, seed=0):
         value = float(model.generate(num_samples, seed=seed).mean())
-        row = {**METRIC, "name": "mean", "value": value + module.offset, "samples": num_samples}
-        facts = {"model": model.recipe, "num_samples": num_samples, "seed": seed}
+        row = {**METRIC, "name": "IS", "value": value + module.offset, "samples": num_samples}
+        parts = model.open_data(data)
+        fingerprint = model.prepare(parts.train).fingerprint
+        facts = {
+            "model": model.recipe, "data": parts.name, "data_fingerprint": fingerprint,
+            "num_samples": num_samples, "seed": seed,
+        }  # fmt: skip
         return types.SimpleNamespace(to_json=lambda: json.dumps({**facts, "metrics": [row]}))
 
     module = types.SimpleNamespace(measure=measure, offset=0.0)

@@ -9,10 +9,44 @@ from pathlib import Path
 from typing import Any
 
 from keras_genai._text import BETWEEN_TEXTS
+from keras_genai.data.loading import KNOWN
+from keras_genai.data.loading import names as embedded
 from keras_genai.zoo import registry
 
-# Metrics that say how much of the training set comes back.
-MEMORISATION = ("closer_to_train", "copies", "longest_copy")
+# What a metric says, which way is better and where that ends. Distances bear an extractor's name.
+MEANINGS = {
+    "FD": ("Fréchet distance of the features", "lower, to 0"),
+    "FID": ("Fréchet distance of the features", "lower, to 0"),
+    "KD": ("kernel distance of the features", "lower, to 0"),
+    "KID": ("kernel distance of the features", "lower, to 0"),
+    "IS": ("whether images are clear and differ", "higher"),
+    "precision": ("share of samples that look real", "higher, to 1"),
+    "recall": ("share of real images that samples come near", "higher, to 1"),
+    "density": ("how many samples there are round a real image", "higher, to 1"),
+    "coverage": ("share of real images with a sample round them", "higher, to 1"),
+    "different_bins": ("share of kinds of images drawn too often or too rarely", "lower, to 0.05"),
+    "modes": ("classes that are not missing", "higher, to all"),
+    "class_distance": ("by how much the classes' shares are wrong", "lower, to 0"),
+    "class_accuracy": ("share of samples of the class asked for", "higher, to 1"),
+    "nll": ("upper bound on -log p(x) of an image", "lower"),
+    "bits_per_character": ("surprise at a character of the text", "lower"),
+    "distinct_2": ("different pairs of words, as a share of all pairs", "higher"),
+    "self_bleu": ("how much samples repeat each other", "lower"),
+    "closer_to_train": (
+        "how often a sample is closer to a training image than an unseen real image is",
+        "0.5; more are copies, less are far off",
+    ),
+    "copies": ("share of samples that are a training image, or all but", "lower, to 0"),
+    "longest_copy": ("longest run of characters out of the training text", "lower"),
+}
+# Metrics that say how much of the training set comes back, and beyond what that is a sign of it:
+# so many standard errors above 0.5, such a share, so many characters (a phrase has fewer).
+MEMORISATION = {"closer_to_train": 3, "copies": 0.01, "longest_copy": 100}
+# Whose p(x) `nll` is, by recipe.
+LIKELIHOODS = {
+    "vae": "of images made black and white at random, each pixel white with its grey value as the "
+    "probability: numbers of images made so once and for all, or of grey pixels, do not compare",
+}
 
 
 def card(entry: Mapping[str, Any], folder: Path) -> str:
@@ -125,21 +159,42 @@ def _training(entry: Mapping[str, Any]) -> str:
     facts = [
         ("", ""),
         ("Data", f"`{data['name']}`, items: {'; '.join(parts)}"),
-        ("Steps", f"{entry['steps']:,}, in batches of {entry['batch_size']}"),
+        ("Steps", f"{_steps(entry)}, in batches of {entry['batch_size']}"),
         ("Time", f"{entry['wall_seconds'] / 60:.1f} minutes"),
         ("Hardware", entry["hardware"] or "not noted down"),
         ("Software", versions),
         ("Commit", entry["commit"] or "not noted down"),
         ("Seed", str(entry["seed"])),
     ]
+    command = f"```console\n$ {_command(entry)}\n```\n\n" if _has_command(entry) else ""
+    path = "" if _has_name(entry) else " --data PATH"
     return (
-        f"```console\n$ {_command(entry)}\n```\n\n{table(facts)}\n\n"
-        f"`keras-genai reproduce {entry['name']}` trains it again, for as many steps, and compares "
-        "the numbers."
+        f"{command}{table(facts)}\n\n`keras-genai reproduce {entry['name']}{path}` trains it "
+        "again, for as many steps, and compares the numbers."
     )
 
 
+def _steps(entry: Mapping[str, Any]) -> str:
+    """The steps of the weights' training; of all trainings, if they differ."""
+    # Early entries do not say what the others had.
+    steps = [training["steps"] for training in entry.get("trainings", ())]
+    if len(set(steps)) < 2:
+        return f"{entry['steps']:,}"
+    return f"{entry['steps']:,} ({min(steps):,} to {max(steps):,} in the {len(steps)} trainings)"
+
+
 PARTS = {"train": "training", "validation": "validation", "test": "the test"}
+
+
+def _has_name(entry: Mapping[str, Any]) -> bool:
+    """Whether the command line finds the data by their name."""
+    return entry["data"]["name"] in (*embedded(), *KNOWN)
+
+
+def _has_command(entry: Mapping[str, Any]) -> bool:
+    """Whether options of the command line say all that the training was."""
+    full = entry["data"]["train"] // entry["batch_size"] == entry["steps_per_epoch"]
+    return _has_name(entry) and entry["shuffle"] and full
 
 
 def _command(entry: Mapping[str, Any]) -> str:
@@ -166,64 +221,90 @@ def is_memorisation(row: Mapping[str, Any]) -> bool:
     return row["name"] in MEMORISATION
 
 
+def _meaning(row: Mapping[str, Any]) -> tuple[str, str]:
+    return MEANINGS[row["name"].partition("-")[0]]
+
+
 def _numbers(entry: Mapping[str, Any]) -> str:
     rows = [row for row in entry["metrics"] if not is_memorisation(row)]
     if not rows:
         return "None were measured."
     seeds = rows[0]["seeds"]
     trainings = (
-        f"Mean and standard deviation over {len(seeds)} trainings, with the seeds "
+        f"the mean and the standard deviation are over {len(seeds)} trainings, with the seeds "
         f"{', '.join(map(str, seeds))}; the weights are those of seed {seeds[0]}"
         if len(seeds) > 1
-        else f"From one training, with seed {seeds[0]}: how much they vary from seed to seed is "
+        else f"from one training, with seed {seeds[0]}: how much they vary from seed to seed is "
         "not known"
     )
-    rounded = (
-        " The weights are stored in float16; they were measured before they were rounded."
-        if entry["weights"]["dtype"] == "float16"
-        else ""
-    )
-    distances = (
-        " FD and KD are the Fréchet and the kernel distance on the features named, 0 for equal "
-        "sets: to be compared with the same on the same features and as many samples, not with FID "
-        "or KID."
-        if any(row["name"].startswith(("FD-", "KD-")) for row in rows)
-        else ""
-    )
-    return f"{trainings}. Always of the last checkpoint.{rounded}{distances}\n\n{_metrics(rows)}"
+    notes = [f"On the test part, of the last checkpoint; {trainings}."]
+    if entry["weights"]["dtype"] == "float16":
+        notes.append(
+            "The weights are stored in float16; they were measured before they were rounded."
+        )
+    if any(row["name"].startswith(("FD-", "KD-")) for row in rows):
+        notes.append(
+            "FD and KD are taken in the features named: they compare with the same in the same "
+            "features of as many samples, not with FID or KID."
+        )
+    if any(row["name"] == "nll" for row in rows):
+        whose = LIKELIHOODS.get(entry["recipe"], "of this recipe's own model of pixels")
+        notes.append(f"`nll` is {whose}.")
+    return f"{' '.join(notes)}\n\n{_metrics(rows)}"
 
 
-def _metrics(rows: list[Mapping[str, Any]]) -> str:
-    heading = (
-        "Metric", "Value", "Standard error", "To compare with", "Samples", "Features", "Part",
-    )  # fmt: skip
-    lines = [heading]
-    for row in rows:
-        reference = (
-            f"{number(row['reference'])} ({row['reference_source']})"
-            if row["reference"] is not None
-            else ""
-        )
-        features = " ".join(
-            text for text in (row["features"], row["resize"]) if text and text != "none"
-        )
-        lines.append(
-            (
-                row["name"],
-                value_of(row),
-                number(row["standard_error"]),
-                reference,
-                f"{row['samples']:,}",
-                features,
-                row["split"] or "",
-            )  # fmt: skip
-        )
-    return table(lines)
+def _metrics(rows: Sequence[Mapping[str, Any]]) -> str:
+    seeds, compared = len(rows[0]["seeds"]), any(row["reference"] is not None for row in rows)
+    columns = {
+        "Metric": [row["name"] for row in rows],
+        "What it says": [_meaning(row)[0] for row in rows],
+        "Better": [_meaning(row)[1] for row in rows],
+        "These weights (standard error)": [_of_weights(row) for row in rows],
+        f"{seeds} trainings": [value_of(row) for row in rows] if seeds > 1 else None,
+        "To compare with": [_reference(row) for row in rows] if compared else None,
+        "Samples": [f"{row['samples']:,}" for row in rows],
+        "Features": [
+            " ".join(text for text in (row["features"], row["resize"]) if text not in ("", "none"))
+            for row in rows
+        ],
+    }
+    shown = {heading: cells for heading, cells in columns.items() if cells is not None}
+    return table([[*shown], *zip(*shown.values(), strict=True)])
+
+
+def _of_weights(row: Mapping[str, Any]) -> str:
+    """What was measured of the weights themselves, those of the first seed."""
+    error = row["standard_error"]
+    return number(row["values"][0]) + (f" ({error:.2g})" if error else "")
+
+
+def _reference(row: Mapping[str, Any]) -> str:
+    if row["reference"] is None:
+        return ""
+    return f"{number(row['reference'])} ({row['reference_source']})"
 
 
 def _memorisation(entry: Mapping[str, Any]) -> str:
     rows = [row for row in entry["metrics"] if is_memorisation(row)]
-    return _metrics(rows) if rows else "Not checked: it may repeat training data."
+    if not rows:
+        return "Not checked: it may repeat training data."
+    found = [_copying(row) for row in rows]
+    verdict = "There are signs of it" if any(sign for sign, _ in found) else "No sign of it"
+    return f"{verdict}: {', and '.join(words for _, words in found)}.\n\n{_metrics(rows)}"
+
+
+def _copying(row: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether a number of these weights is a sign of memorisation, and what it says in words."""
+    value, count, limit = row["values"][0], row["samples"], MEMORISATION[row["name"]]
+    if row["name"] == "closer_to_train":
+        sign = value > 0.5 + limit * row["standard_error"]
+        degree = "closer" if sign else "no closer"
+        return sign, f"samples are {degree} to training images than unseen real images are"
+    if row["name"] == "copies":
+        return value > limit, f"{round(value * count):,} of {count:,} samples are copies"
+    kind = "passages" if value > limit else "phrases, not passages,"
+    words = f"{kind} of the training text return, the longest of {value:.0f} characters"
+    return value > limit, words
 
 
 def _limits(entry: Mapping[str, Any]) -> str:

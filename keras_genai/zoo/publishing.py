@@ -1,6 +1,7 @@
 """From a measured run to a published entry, and from an entry to a run that reproduces it."""
 
 import contextlib
+import csv
 import json
 import math
 import os
@@ -24,6 +25,8 @@ METRICS = "metrics.json"
 References = Sequence[tuple[str, float, str]]  # name, value, source
 # What a metric is; value, errors and references may differ between runs of one entry.
 METRIC_KEYS = ("name", "features", "resize", "split", "samples")
+# Trainings that end by the clock differ in their number of steps. By which shares they may:
+SAME_TIME, SAME_STEPS = 0.05, 0.2
 
 
 def publish(
@@ -56,8 +59,8 @@ def publish(
         The entry's folder.
 
     Raises:
-        ValueError: If the runs are not measured or do not belong together, the data are not those
-            of the runs, a weight is not finite, or the entry is too large.
+        ValueError: If the runs are not measured on their own data or do not belong together, the
+            data are not those of the runs, a weight is not finite, or the entry is too large.
     """
     folders = [Path(run) for run in runs]
     configs = [_config(folder) for folder in folders]
@@ -65,12 +68,25 @@ def publish(
     name = f"{configs[0]['recipe']}.{tag}"
     target = _target(catalogue, name, overwrite)
     model = loading.load(folders[0])
+    progress = [model.progress, *(loading.load(folder).progress for folder in folders[1:])]
+    trainings = [
+        {
+            "seed": config["seed"],
+            "steps": done.step,
+            "wall_seconds": round(done.milliseconds / 1000, 1),
+        }
+        for config, done in zip(configs, progress, strict=True)
+    ]
+    check_one_length(folders, trainings)
+    data_facts = _data_facts(model, configs[0], data, licence, credit)
     facts = {
         "name": name,
         "tag": tag,
         **_run_facts(model, configs[0]),
-        **_data_facts(model, configs[0], data, licence, credit),
-        **_metric_facts(folders, configs, references),
+        **trainings[0],
+        "trainings": trainings,
+        **data_facts,
+        **_metric_facts(folders, configs, data_facts["data"], references),
         "limits": limits,
     }
     with _staged(target) as staging:
@@ -96,12 +112,9 @@ def _run_facts(model: Any, config: Mapping[str, Any]) -> dict[str, Any]:
         "task": recipe.task,
         "paper": recipe.paper,
         "arguments": {**config["arguments"], **config["settled"], "seed": config["seed"]},
-        "seed": config["seed"],
         "batch_size": config["batch_size"],
         "shuffle": config["shuffle"],
-        "steps": model.progress.step,
         "steps_per_epoch": config["steps_per_epoch"],
-        "wall_seconds": round(model.progress.milliseconds / 1000, 1),
         "hardware": config.get("hardware"),  # runs of early versions do not say
         "versions": config["versions"],
         "commit": config.get("commit"),
@@ -123,9 +136,12 @@ def _data_facts(
 
 
 def _metric_facts(
-    folders: Sequence[Path], configs: Sequence[Mapping[str, Any]], references: References
+    folders: Sequence[Path],
+    configs: Sequence[Mapping[str, Any]],
+    data: Mapping[str, Any],
+    references: References,
 ) -> dict[str, Any]:
-    measurements = [_measurement(folder) for folder in folders]
+    measurements = [_measurement(folder, data) for folder in folders]
     return {
         "measured": {key: v for key, v in measurements[0].items() if key != "metrics"},
         "metrics": over_seeds(folders, configs, measurements, references),
@@ -204,17 +220,29 @@ def _config(folder: Path) -> dict[str, Any]:
         )
     config = json.loads(path.read_text("utf-8"))
     registry.info(config["recipe"])  # raises for a model made by hand
+    with open(folder / "history.csv", newline="", encoding="utf-8") as file:
+        first = next(csv.DictReader(file))
+    if int(first["epoch"]) > 1 or int(first["step"]) > config["steps_per_epoch"]:
+        raise ValueError(
+            "This run went on with a model that an earlier `fit` had trained, which an entry does "
+            "not say and `reproduce` cannot repeat: train a new model. "
+            f"Received: a history that begins with epoch {first['epoch']} at step {first['step']}, "
+            f"with {config['steps_per_epoch']} steps an epoch, in {str(folder)!r}"
+        )
     return config
 
 
 def check_one_experiment(folders: Sequence[Path], configs: Sequence[Mapping[str, Any]]) -> None:
     """All runs must be the same but for the seed, which must differ."""
-    keys = ("recipe", "settled", "data", "data_fingerprint", "batch_size", "steps_per_epoch")
+    keys = (
+        "recipe", "settled", "data", "data_fingerprint", "validation_split", "batch_size",
+        "steps_per_epoch", "shuffle",
+    )  # fmt: skip
     first = configs[0]
     for folder, config in zip(folders[1:], configs[1:], strict=True):
-        different = [key for key in keys if config[key] != first[key]]
-        arguments, theirs = ({**c["arguments"], "seed": None} for c in (config, first))
-        different += [name for name in arguments if arguments[name] != theirs[name]]
+        different = [key for key in keys if config.get(key) != first.get(key)]
+        arguments, theirs = _arguments(config), _arguments(first)
+        different += [name for name in arguments if arguments[name] != theirs.get(name)]
         if different:
             raise ValueError(
                 "Runs published together differ in their seed alone. "
@@ -223,6 +251,39 @@ def check_one_experiment(folders: Sequence[Path], configs: Sequence[Mapping[str,
     seeds = [config["seed"] for config in configs]
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"Runs published together have different seeds. Received: seeds {seeds}")
+
+
+def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a training depends on but its seed; the recipe may have a parameter since."""
+    defaults = {p["name"]: p["default"] for p in registry.info(config["recipe"]).parameters}
+    arguments = json.loads(json.dumps({**defaults, **config["arguments"], "seed": None}))
+    return {**arguments, "keras_genai": config["versions"].get("keras_genai")}
+
+
+def check_one_length(folders: Sequence[Path], trainings: Sequence[Mapping[str, Any]]) -> None:
+    """All runs must have as many steps, or by the clock about as many in the same time.
+
+    Args:
+        folders: The runs.
+        trainings: `steps` and `wall_seconds` of each.
+    """
+
+    def apart(key: str, training: Mapping[str, Any]) -> float:
+        mine, theirs = training[key], trainings[0][key]
+        return abs(mine - theirs) / max(mine, theirs, 1e-9)
+
+    for folder, training in zip(folders, trainings, strict=True):
+        steps, seconds = apart("steps", training), apart("wall_seconds", training)
+        if steps and (steps > SAME_STEPS or seconds > SAME_TIME):
+            lengths = [
+                f"{t['steps']} steps in {t['wall_seconds']} s" for t in (training, trainings[0])
+            ]
+            raise ValueError(
+                "Runs published together are equally long: they have as many steps, or by the "
+                f"clock times within {SAME_TIME:.0%} and steps within {SAME_STEPS:.0%} of each "
+                "other. "
+                f"Received: {lengths[0]} of {folder}, {lengths[1]} of {folders[0]}"
+            )
 
 
 def _same_data(model: Any, config: Mapping[str, Any], data: Any) -> tuple[Dataset, dict[str, int]]:
@@ -244,7 +305,8 @@ def _same_data(model: Any, config: Mapping[str, Any], data: Any) -> tuple[Datase
 # Metrics ----------------------------------------------------------------------------------------
 
 
-def _measurement(folder: Path) -> dict[str, Any]:
+def _measurement(folder: Path, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What was measured of a run, on the data whose name and fingerprint are in `data`."""
     path = folder / METRICS
     if not path.exists():
         raise ValueError(
@@ -257,6 +319,19 @@ def _measurement(folder: Path) -> dict[str, Any]:
             f"last checkpoint. Received: {str(path)!r}, older than its checkpoint"
         )
     measurement = json.loads(path.read_text("utf-8"))
+    for key, of_run in (("data", data["name"]), ("data_fingerprint", data["fingerprint"])):
+        if key not in measurement:
+            raise ValueError(
+                "An earlier version measured this run, which did not note down on what data: "
+                f"measure it again, with `keras-genai measure {folder}`. "
+                f"Received: no {key!r} in {str(path)!r}"
+            )
+        if measurement[key] != of_run:
+            raise ValueError(
+                "This run was measured on other data than it was trained on: "
+                f"`keras-genai measure {folder}` takes its own. Received: {key} "
+                f"{measurement[key]!r} in {str(path)!r}, where the run has {of_run!r}"
+            )
     for row in measurement["metrics"]:
         if row["split"] != "test":
             raise ValueError(
@@ -267,7 +342,8 @@ def _measurement(folder: Path) -> dict[str, Any]:
     return measurement
 
 
-def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
+def identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a metric is: two numbers of another identity are not compared."""
     return tuple(row.get(key) for key in METRIC_KEYS)
 
 
@@ -278,20 +354,20 @@ def over_seeds(
     references: References,
 ) -> list[dict[str, Any]]:
     """Each metric of the first run, with its mean and spread over all."""
-    tables = [{_identity(row): row["value"] for row in m["metrics"]} for m in measurements]
+    tables = [{identity(row): row["value"] for row in m["metrics"]} for m in measurements]
     compared = {name: (float(value), source) for name, value, source in references}
     unknown = [n for n in compared if n not in {row["name"] for row in measurements[0]["metrics"]}]
     if unknown:
         raise ValueError(f"The run has no such metric to compare. Received: {', '.join(unknown)}")
     rows = []
     for row in measurements[0]["metrics"]:
-        absent = [str(f) for f, t in zip(folders, tables, strict=True) if _identity(row) not in t]
+        absent = [str(f) for f, t in zip(folders, tables, strict=True) if identity(row) not in t]
         if absent:
             raise ValueError(
                 f"All runs must be measured alike. Received: {row['name']} with "
-                f"{_identity(row)[1:]} in {folders[0]}, but not in {', '.join(absent)}"
+                f"{identity(row)[1:]} in {folders[0]}, but not in {', '.join(absent)}"
             )
-        values = [table[_identity(row)] for table in tables]
+        values = [table[identity(row)] for table in tables]
         value, source = compared.get(row["name"], (None, None))
         rows.append(
             {
@@ -356,7 +432,7 @@ def reproduce(
     """
     folder = Path(name) if Path(name).exists() else published.find(os.fspath(name))
     entry = published.read(folder)
-    model = registry.get(entry["recipe"], **published.arguments_of(entry))
+    model = registry.make(entry["recipe"], published.arguments_of(entry))
     source = entry["data"]["name"] if data is None else data
     config = {
         **entry, "data": entry["data"]["name"], "data_fingerprint": entry["data"]["fingerprint"]
@@ -398,8 +474,8 @@ def compare(entry: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list
     Raises:
         ValueError: If a metric was measured in another way, or not at all.
     """
-    new = {_identity(row): row["value"] for row in rows}
-    absent = [row["name"] for row in entry["metrics"] if _identity(row) not in new]
+    new = {identity(row): row["value"] for row in rows}
+    absent = [row["name"] for row in entry["metrics"] if identity(row) not in new]
     if absent:
         raise ValueError(
             "Numbers are compared only if features, resizing, part and sample count are the same. "
@@ -407,7 +483,7 @@ def compare(entry: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list
         )
     compared = []
     for row in entry["metrics"]:
-        value, limit = new[_identity(row)], allowed(row)
+        value, limit = new[identity(row)], allowed(row)
         compared.append(
             {
                 "name": row["name"],
