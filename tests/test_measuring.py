@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import types
 
 import numpy as np
 import pytest
@@ -318,9 +320,46 @@ def test_recipes_are_compared_over_seeds(parts, monkeypatch, tmp_path):
     values = [table["FD"] for table in found.tables["vae"]]
     assert means["vae"] == pytest.approx((np.mean(values), np.std(values, ddof=1)))
     assert "nll" not in found["vae"]  # the other recipe has none
-    assert "±" in str(found) and len(str(found).splitlines()) == 3
+    heading, *lines = str(found).splitlines()
+    assert heading.split() == ["metric", "gan", "vae", "N", "features", "resize", "split"]
+    assert [line.split()[0] for line in lines] == [*found["gan"], "minutes"]
+    assert re.fullmatch(
+        r"FD-mean_and_spread +\S+ ± \S+ +\S+ ± \S+ +40 +mean_and_spread +none +test", lines[0]
+    )
+    for name in ("gan", "vae"):
+        for number, table in enumerate(found.tables[name], start=1):
+            path = tmp_path / name / f"{number:03d}" / "metrics.json"
+            assert path.read_text("utf-8") == table.to_json()
     with pytest.raises(ValueError, match="one modality.*Received: gan, char_rnn"):
         zoo.compare(["gan", "char_rnn"], parts)
+
+
+def test_a_comparison_is_of_one_time_and_of_like_numbers(parts, monkeypatch, tmp_path):
+    """What was measured before a failure stays in the run folders."""
+    budgets, count = [], iter((40, 40, 30))
+
+    class Model:
+        def fit(self, data, minutes, epochs, verbose):
+            budgets.append(minutes)
+            self.run_dir = tmp_path / str(len(budgets))
+            self.progress = types.SimpleNamespace(milliseconds=30_000)
+
+    def measured(model, data, *args, **kwargs):
+        return measuring.Table(
+            (measuring.Row("FD", 1.0, None, next(count), "f", "", "test"),), {}, 0
+        )
+
+    monkeypatch.setattr(zoo.registry, "get", lambda name, seed: Model())
+    monkeypatch.setattr(measuring, "measure", measured)
+    with pytest.raises(ValueError, match=r"sample count .*Received: FD with .*30.*with .*40"):
+        zoo.compare(["gan", "dcgan"], parts, seeds=2)
+    assert budgets == [max(zoo.info(name).minutes for name in ("gan", "dcgan"))] * 3
+    assert len([*tmp_path.glob("*/metrics.json")]) == 3
+    count = iter((40, 40))
+    found = zoo.compare(["gan"], parts, minutes=0.5, seeds=2)
+    assert budgets[3:] == [0.5, 0.5] and found.minutes == {"gan": [0.5, 0.5]}
+    count = iter((40,))
+    assert "±" not in str(zoo.compare(["gan"], parts, seeds=1)), "one seed has no deviation"
 
 
 def test_training_data_of_each_modality_can_be_measured():
