@@ -2,10 +2,13 @@
 
 import importlib
 import importlib.metadata
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,32 @@ def test_public_names_exist(part):
 def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'zooo'"):
         _ = keras_genai.zooo
+
+
+def test_the_wheel_holds_code_weights_and_names_but_no_entry(tmp_path):
+    """Built in a copy: setuptools leaves files behind."""
+    copy = tmp_path / "copy"
+    for folder in ("keras_genai", "zoo"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("LICENSE", "README.md", "pyproject.toml", "setup.cfg"):
+        shutil.copy(ROOT / name, copy)
+    build = "from setuptools import build_meta; build_meta.build_wheel('wheel')"
+    run = subprocess.run([sys.executable, "-c", build], cwd=copy, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    (path,) = (copy / "wheel").glob("*.whl")
+    with zipfile.ZipFile(path) as wheel:
+        found = {name for name in wheel.namelist() if ".dist-info/" not in name}
+        index = wheel.read("keras_genai/zoo/index.json")
+    package = ROOT / "keras_genai"
+    data = [
+        package / "py.typed",
+        package / "zoo" / "index.json",
+        *package.glob("metrics/weights/*"),
+    ]
+    assert found == {str(path.relative_to(ROOT)) for path in [*package.rglob("*.py"), *data]}
+    assert {path.parent.name for path in copy.glob("zoo/*/entry.json")} == {
+        *json.loads(index)["entries"]
+    }, "names of entries go without them"
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs git to tell the project's files")
