@@ -529,18 +529,25 @@ def _add_measure(commands: Any) -> None:
 def _measure(args: argparse.Namespace) -> None:
     from keras_genai import measure, zoo
     from keras_genai._files import write_text
+    from keras_genai.zoo import published
 
     model = zoo.load(args.path)
+    if not args.path.exists() or (args.path / published.ENTRY).exists():
+        raise _UsageError(
+            "A published entry is measured already, as its card says, and `keras-genai reproduce` "
+            "does so anew. Measure a run folder or a .keras file, or in Python "
+            f"`measure(zoo.load(name), data)`. Received: {str(args.path)!r}"
+        )
+    folder = args.path if args.path.is_dir() else args.path.parent
     table = measure(
         model,
-        _held_out(args, model),
+        _held_out(args, model, folder),
         metrics=args.metrics and args.metrics.split(","),
         num_samples=args.samples,
         seed=args.seed,
         features=args.features,
     )
     print(table)
-    folder = args.path if args.path.is_dir() else args.path.parent
     write_text(folder / "metrics.json", table.to_json())
     table.save_picture(folder / "measure.png")
     print(
@@ -550,23 +557,30 @@ def _measure(args: argparse.Namespace) -> None:
     )
 
 
-def _held_out(args: argparse.Namespace, model: Any) -> Any:
-    """The data named, or those of the run, or of the recipe; divided as for the run's training."""
-    from keras_genai import zoo
+def _held_out(args: argparse.Namespace, model: Any, folder: Path) -> Any:
+    """The data named, or those of the run, divided as for its training."""
+    from keras_genai._log import warn
 
-    path = args.path / "config.json"
+    path = folder / "config.json"
     config = json.loads(path.read_text("utf-8")) if path.exists() else {}
     data = args.data or config.get("data")
-    if data is None and model.recipe is None:
+    if data is None:
         raise _UsageError(
-            "A model without a recipe does not say what it was trained on: name data with --data. "
-            f"Received: {str(args.path)!r}"
+            "Only a run folder says what a model was trained on: name data with --data. "
+            f"Received: {str(args.path)!r}, without a config.json beside it"
         )
-    data = data or zoo.info(model.recipe).data
-    if config.get("validation_split"):
-        parts = model.open_data(data, validation_split=config["validation_split"])
-        if model.prepare(parts.train).fingerprint == config["data_fingerprint"]:
-            return parts
+    parts = model.open_data(data, validation_split=config.get("validation_split") or 0.0)
+    found, wanted = parts.train.fingerprint, config.get("data_fingerprint")
+    if found == wanted:
+        return parts
+    if args.data is None:
+        raise _UsageError(
+            "These are not the data that the run was trained on, or they have changed since: say "
+            f"with --data where those are, or against which to measure. Received: {data!r} with "
+            f"the fingerprint {found}, where the run has {wanted}"
+        )
+    if wanted is not None:
+        warn("these are not the data that the run was trained on: they are not divided as those.")
     return data
 
 

@@ -23,14 +23,16 @@ from keras_genai._log import say, warn
 from keras_genai._text import columns
 from keras_genai.data.images import adapt, reshape, reshape_images, validate_images
 from keras_genai.data.synthetic import LETTERS
-from keras_genai.metrics.features import default_extractor, extractor
+from keras_genai.metrics.features import NAMES, default_extractor, extractor
 from keras_genai.metrics.frechet import MIN_FRECHET_COUNT
 
 IMAGES, TEXTS = 10_000, 100  # samples, unless told otherwise
-CHARACTERS = 500  # of a generated text
+CHARACTERS, WORDS = 500, 50  # of a generated text; of those, how many count for its variety
 # Copies are looked for in small pictures: a copy stays one, and shifts by a pixel count less.
-THUMBNAIL, MEMORISED, REMEMBERED = 16, 2_000, 60_000
+THUMBNAIL, MEMORISED = 16, 2_000
+READ, SEARCHED = 4_096, 32_768  # training images read, and thumbnails searched, at a time
 LIKELIHOODS, IMPORTANCE_SAMPLES = 500, 50
+DIGITS = ("digits", "glyphs")  # data whose classes are among those of an extractor
 SHARES = (
     "precision", "recall", "density", "coverage", "different_bins", "class_distance",
     "class_accuracy", "closer_to_train", "copies", "distinct_2", "self_bleu",
@@ -69,7 +71,8 @@ class Table:
 
     Attributes:
         rows: The numbers.
-        facts: What holds for all of them: model, data, seed, version.
+        facts: What holds for all of them: model, data, seed, version. `data_fingerprint` is that
+            of the training part, which the `config.json` of a run on these data holds as well.
         subject: What was measured, for `save_picture`.
     """
 
@@ -141,14 +144,15 @@ def measure(
         model_or_samples: A model; or images uint8 (N, H, W[, C]); or a list of texts.
         data: As in `fit`. Of its parts the test part counts, else the validation part, else all;
             copies are looked for in the training part.
-        metrics: Names of metrics; all that apply by default.
+        metrics: Names of metrics; by default all that apply and that the samples suffice for.
         num_samples: N. By default 10,000 images, or as many as there are, or 100 texts.
         seed: Of the samples, and of all that is drawn in measuring.
         features: A feature extractor, by name or as a model or function, as
             `keras_genai.metrics.features.extractor` takes it; by default the one for the data.
 
     Raises:
-        ValueError: If there is no such metric, or it does not apply.
+        ValueError: If there is no such metric, it does not apply, or the samples are too few or
+            too short for it.
     """
     given = model_or_samples
     is_model = hasattr(given, "generate")
@@ -164,15 +168,17 @@ def measure(
         names = [name for name in subject.METRICS if subject.obstacle(name) is None]
     check_names(names, subject)
     say(f"Measuring {subject.count:,} {modality}s against {parts.name} ({subject.split}).")
-    rows = tuple(subject.measured(name) for name in names)
-    if {"FD", "FID"} & {*names} and subject.count < MIN_FRECHET_COUNT:
-        warn(
-            f"a Fréchet distance of {subject.count:,} images is mostly bias: compare it with those "
-            "of as many images only, or look at the kernel distance."
-        )
+    short = {name: reason for name in names if (reason := subject.shortage(name))}
+    for reason in short.values():
+        if metrics is not None:
+            raise ValueError(reason)
+        warn(f"not measured: {reason}")
+    rows = tuple(subject.measured(name) for name in names if name not in short)
+    warn_of_bias(names, subject)
     facts = {
         "model": (given.recipe or type(given).__name__) if is_model else "samples",
         "data": parts.name,
+        "data_fingerprint": parts.train.fingerprint,
         "num_samples": subject.count,
         "seed": seed,
         **({"features": features} if isinstance(features, str) else {}),
@@ -221,16 +227,28 @@ def check_names(names: Sequence[str], subject: "_Subject") -> None:
             raise ValueError(f"{obstacle} Received: {name!r}")
 
 
-def _share_error(share: float, count: int) -> float:
-    """The standard error of a share of `count` independent items."""
-    return math.sqrt(max(share * (1.0 - share), 0.0) / count)
+def warn_of_bias(names: Sequence[str], subject: "_Subject") -> None:
+    """One sentence where a Fréchet distance is asked for of too few images."""
+    for name, unbiased in (("FD", "KD"), ("FID", "KID")):
+        if name in names and subject.count < MIN_FRECHET_COUNT:
+            warn(
+                f"{name} of {subject.count:,} images is mostly bias: compare it with that of as "
+                f"many images only, or take {unbiased}, the kernel distance, which has none."
+            )
 
 
-def choose(source: Any, count: int, seed: int) -> np.ndarray:
-    """The numbers of `count` items, a random choice; of all of them if there are no more."""
-    if count >= len(source):
-        return np.arange(len(source))
-    return np.sort(np.random.default_rng(seed).choice(len(source), count, replace=False))
+def _share_error(share: float, count: int) -> float | None:
+    """The standard error of a share of `count` independent items; none or all give no estimate."""
+    return math.sqrt(share * (1.0 - share) / count) if 0.0 < share < 1.0 else None
+
+
+def choose(source: Any, count: int, seed: int | Sequence[int]) -> np.ndarray:
+    """The numbers of `count` items, or of all if there are no more, a random choice.
+
+    Their order is random too: sets are often sorted by class, and some metrics take the first.
+    """
+    count = min(count, len(source))
+    return np.random.default_rng(seed).choice(len(source), count, replace=False)
 
 
 def images_of(source: Any, numbers: np.ndarray) -> np.ndarray:
@@ -257,6 +275,10 @@ class _Subject:
         """A sentence that says why a metric does not apply, or None."""
         return None
 
+    def shortage(self, name: str) -> str | None:
+        """A sentence that says what of the samples does not suffice for a metric, or None."""
+        raise NotImplementedError
+
     def renew(self) -> None:
         """Forgets the samples and all that came of them: the model has been trained since."""
         for name, attribute in vars(type(self)).items():
@@ -281,6 +303,11 @@ class _Images(_Subject):
         "nll",
     )  # fmt: skip
     of_real = ("_real_seen",)
+    # Images that a metric cannot do without: two subsets of two, items beside their neighbours.
+    LEAST = {
+        "FD": 2, "FID": 2, "KD": 4, "KID": 4, "precision": 4, "recall": 4, "density": 6,
+        "coverage": 6, "different_bins": 2,
+    }  # fmt: skip
 
     def __init__(
         self, given: Any, held: Any, train: Any, split: str, count: int | None, seed: int,
@@ -298,19 +325,21 @@ class _Images(_Subject):
         # Asked for the classes of the real images, the samples have the same balance.
         asks = self.model is not None and self.model.takes_labels
         self.labels: Any = source.labels[numbers] if asks else None
-        self.train = None if train is None else reshape(train, shape)
+        self.train: Any = None if train is None else reshape(train, shape)
         self.seed, self.name = seed, held.name
         named = default_extractor(held.name, shape) if features is None else extractor(features)
         self.extractor, self.features = named, named.name
         self.resize = "none" if named.shape[:2] == shape[:2] else named.resize
-        # The classes of digits are among those of glyphs.
-        self.own_classes = features is not None or held.name in (named.name, "digits")
+        # The classes of the package's networks are known; a user's own are taken at their word.
+        own = named.name not in NAMES
+        self.own_classes = own or held.name == named.name or (held.name, named.name) == DIGITS
 
     @functools.cached_property
     def fake(self) -> np.ndarray:
         """uint8 (N, H, W, C)."""
         if self.model is None:
-            return self._given[: self.count]
+            # Not the numbers of the real images, whose doubles these may be.
+            return self._given[choose(self._given, self.count, (self.seed, 1))]
         return self.model.generate(self.count, labels=self.labels, seed=self.seed)
 
     @functools.cached_property
@@ -349,10 +378,16 @@ class _Images(_Subject):
             return "Only a model with a method `log_weights` has a likelihood."
         return None
 
+    def shortage(self, name: str) -> str | None:
+        """As in the base."""
+        least = self.LEAST.get(name, 1)
+        if self.count < least:
+            return f"{name} needs at least {least} images. Received: {self.count}"
+        return None
+
     @property
     def _has_classes(self) -> bool:
-        genuine = self.features == "inception_2015"  # its 1008 classes are of ImageNet
-        return self.own_classes and not genuine and self._real_seen[1] is not None
+        return self.own_classes and self._real_seen[1] is not None
 
     def _fd(self) -> tuple:
         with warnings.catch_warnings():
@@ -417,18 +452,24 @@ class _Images(_Subject):
 
     def _class_accuracy(self) -> tuple:
         # The digits come after the letters in the glyphs.
-        first = len(LETTERS) if (self.name, self.features) == ("digits", "glyphs") else 0
+        first = len(LETTERS) if (self.name, self.features) == DIGITS else 0
         share = metrics.class_accuracy(self._classes[1], self.labels + first)
         return share, _share_error(share, self.count)
 
     @functools.cached_property
     def memory(self) -> Any:
-        """What `metrics.memorisation` says of thumbnails."""
-        numbers = choose(self.train, REMEMBERED, self.seed)
-        parts = [numbers[i : i + 4096] for i in range(0, len(numbers), 4096)]
-        train = np.concatenate([thumbnails(images_of(self.train, part)) for part in parts])
+        """What `metrics.memorisation` says of thumbnails of all training images."""
         fake, real = (thumbnails(x[:MEMORISED]) for x in (self.fake, self.real))
-        return metrics.memorisation(fake, train, real)
+        near, numbers = np.zeros((0, fake.shape[1]), "float32"), np.zeros(0, int)
+        # Of each part those that are nearest so far are kept: all of them may not fit into memory.
+        for start in range(0, len(self.train), SEARCHED):
+            part = np.arange(start, min(start + SEARCHED, len(self.train)))
+            near = np.concatenate([near, _thumbnails_of(self.train, part)])
+            numbers = np.concatenate([numbers, part])
+            kept = np.unique([metrics.nearest_distances(x, near)[1] for x in (fake, real)])
+            near, numbers = near[kept], numbers[kept]
+        found = metrics.memorisation(fake, near, real)
+        return found._replace(indices=numbers[found.indices])
 
     @property
     def _memory_facts(self) -> dict[str, Any]:
@@ -451,10 +492,8 @@ class _Images(_Subject):
             "generated": pictures.grid(self.fake[:48], columns=8),
         }
         if self.train is not None:
-            numbers = choose(self.train, REMEMBERED, self.seed)[self.memory.indices[:24]]
-            pairs = np.stack(
-                [_rows_of(self.fake[:24]), _rows_of(images_of(self.train, numbers))], 1
-            )
+            nearest = images_of(self.train, self.memory.indices[:24])
+            pairs = np.stack([_rows_of(self.fake[:24]), _rows_of(nearest)], 1)
             sheet = pictures.grid(pairs.reshape(-1, *self.fake.shape[1:]), columns=len(pairs[0, 0]))
             panels["generated, each above the nearest training image"] = sheet
         return panels
@@ -478,6 +517,12 @@ def thumbnails(images: np.ndarray) -> np.ndarray:
     height, width, channels = images.shape[1:]
     small = reshape_images(images, (min(height, THUMBNAIL), min(width, THUMBNAIL), channels))
     return small.numpy().reshape(len(images), -1) / np.float32(255.0)
+
+
+def _thumbnails_of(source: Any, numbers: np.ndarray) -> np.ndarray:
+    """Those of the images of these numbers, of which few at a time are held at their full size."""
+    parts = [numbers[i : i + READ] for i in range(0, len(numbers), READ)]
+    return np.concatenate([thumbnails(images_of(source, part)) for part in parts])
 
 
 def importance_weights(model: Any, images: np.ndarray, k: int, seed: int) -> np.ndarray:
@@ -508,7 +553,7 @@ class _Texts(_Subject):
     def samples(self) -> list[str]:
         """Texts, without the prompt they began with."""
         if self.model is None:
-            return [*self._given[: self.count]]
+            return [self._given[i] for i in choose(self._given, self.count, self.seed)]
         return self.model.sample_texts(self.count, CHARACTERS, self.seed)
 
     def obstacle(self, name: str) -> str | None:
@@ -519,10 +564,19 @@ class _Texts(_Subject):
             return "Copies are looked for in a training part, which these data do not have."
         return None
 
-    @functools.cached_property
-    def _words(self) -> int:
-        """To how many words each sample is cut: both metrics of variety depend on it."""
-        return min(50, *(len(text.split()) for text in self.samples))
+    def shortage(self, name: str) -> str | None:
+        """As in the base."""
+        if name not in ("distinct_2", "self_bleu"):
+            return None
+        shortest = min(len(text.split()) for text in self.samples)
+        if shortest < WORDS:
+            return (
+                f"{name} looks at the first {WORDS} words of each text, and all must have as many. "
+                f"Received: a text of {shortest} words"
+            )
+        if name == "self_bleu" and self.count < 2:
+            return f"{name} needs at least 2 texts. Received: {self.count}"
+        return None
 
     def _bits_per_character(self) -> tuple:
         text = self.held.text
@@ -531,12 +585,12 @@ class _Texts(_Subject):
         return value, None, {"samples": len(nll), "features": "characters of the text"}
 
     def _distinct_2(self) -> tuple:
-        value = metrics.distinct_n(self.samples, 2, self.count, self._words)
-        return value, None, {"features": f"{self._words} words each"}
+        value = metrics.distinct_n(self.samples, 2, self.count, WORDS)
+        return value, None, {"features": f"{WORDS} words each"}
 
     def _self_bleu(self) -> tuple:
-        value = metrics.self_bleu(self.samples, 4, self.count, self._words)
-        return value, None, {"features": f"{self._words} words each"}
+        value = metrics.self_bleu(self.samples, 4, self.count, WORDS)
+        return value, None, {"features": f"{WORDS} words each"}
 
     def _longest_copy(self) -> tuple:
         longest = max(map(len, self.copies))
@@ -553,3 +607,6 @@ class _Texts(_Subject):
     def copies(self) -> list[Any]:
         """Of each sample the longest run that stands in the training text."""
         return metrics.longest_copy(self.samples, self.train.text)
+
+
+METRICS = (*_Images.METRICS, *_Texts.METRICS)

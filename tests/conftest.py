@@ -1,5 +1,6 @@
 """The suite's surroundings, set before anything imports Keras: quiet, no GPU, no network."""
 
+import hashlib
 import os
 
 import pytest
@@ -29,6 +30,24 @@ def folders(tmp_path_factory):
         patch.setenv("KERAS_GENAI_CACHE", str(root / "cache"))
         patch.setenv("TFDS_DATA_DIR", str(root / "tensorflow_datasets"))
         yield
+
+
+@pytest.fixture
+def inception_2015(tmp_path, monkeypatch):
+    """Where the download of "inception_2015" would be stands a small graph of its form."""
+    from inception_graph import small_inception
+
+    from keras_genai.metrics import features, inception
+
+    serialized = small_inception()
+    path = tmp_path / "downloads" / "inception-2015-12-05.pb"
+    path.parent.mkdir()
+    path.write_bytes(serialized)
+    monkeypatch.setenv("KERAS_GENAI_CACHE", str(tmp_path))
+    monkeypatch.setattr(inception, "SHA256", hashlib.sha256(serialized).hexdigest())
+    features._named.cache_clear()
+    yield
+    features._named.cache_clear()
 
 
 # These wait for processes or for the clock: first, so that none is left for one worker at the end.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from contract_data import images, text, tiny
 
-from keras_genai import measuring
+from keras_genai import data, measuring
 from keras_genai.callbacks import Measure, QualityGate
 
 
@@ -72,6 +72,34 @@ def test_text_is_measured_in_bits():
     assert found == pytest.approx(nats / math.log(2), rel=0.01)
 
 
+def test_texts_too_short_to_measure_do_not_end_a_training(monkeypatch, capsys):
+    """Those of an untrained model often are; in the second epoch they are long enough."""
+    model = tiny("char_rnn")
+    drawn = iter([["a mat"] * 9, text(2) * 9])
+    monkeypatch.setattr(type(model), "sample_texts", lambda *_: next(drawn))
+    variety = Measure(metrics=("distinct_2",), num_samples=9, share=1e9)
+    history = model.fit(
+        text(0) + text(1), epochs=2, batch_size=16, validation_split=0.5, verbose=0,
+        callbacks=variety, run_dir=False,
+    )  # fmt: skip
+    assert len(history.history["val_distinct_2"]) == 1
+    assert capsys.readouterr().out.count("Received: a text of 2 words") == 1
+
+
+@pytest.mark.parametrize(("names", "times"), [(("FD", "KD"), 1), (("KD",), 0)])
+def test_the_bias_of_few_images_is_mentioned_once(names, times, monkeypatch, capsys):
+    model = tiny("gan")
+    model.settle(images())
+    model.held_out = data.load(images()).train
+    monkeypatch.setattr(type(model), "generate", lambda self, n, **_: images(n, seed=1))
+    measures = Measure(metrics=names, **MEASURE)
+    measures.set_model(model)
+    measures.on_train_begin()
+    for epoch in range(2):
+        measures.on_epoch_end(epoch, {})
+    assert capsys.readouterr().out.count("or take KD") == times
+
+
 @pytest.mark.parametrize(
     ("arguments", "fit", "message"),
     [
@@ -118,6 +146,7 @@ class Script(Measure):
         ("val_FD", [9, 5, 6, 7], {"better_than": 4, "patience": 2}, 4, False),
         ("val_FD", [9, 5, 6, 7], {"better_than": 4, "patience": 1}, 3, False),
         ("val_precision", [0.1, 0.3, 0.6, 0.9], {"better_than": 0.5}, 3, True),
+        ("val_acc", [0.1, 0.6, 0.9, 0.9], {"better_than": 0.5, "higher_is_better": True}, 2, True),
         ("val_precision", [0.4, 0.3, 0.2, 0.9], {"better_than": 0.5, "patience": 2}, 3, False),
     ],
 )
@@ -128,6 +157,16 @@ def test_the_gate(name, values, gate, epochs, accepted):
         callbacks=[judge, Script(values, name)],
     )  # fmt: skip
     assert (model.progress.epoch, judge.accepted) == (epochs, accepted)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("val_FDD", "did you mean 'val_FD'"), ("val_accuracy", "higher_is_better=True or False")],
+)
+def test_a_gate_asks_which_way_is_better(name, message):
+    assert QualityGate("val_loss", 1).sign == QualityGate(name, 1, higher_is_better=False).sign
+    with pytest.raises(ValueError, match=f"{message}.*Received: metric='{name}'"):
+        QualityGate(name, better_than=1)
 
 
 def test_a_gate_that_sees_nothing_says_so(capsys):

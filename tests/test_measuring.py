@@ -3,15 +3,17 @@
 import json
 import math
 import re
+import shutil
 import types
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from contract_data import images, labelled, text, tiny, training_data
+from contract_data import images, labelled, measured_run, text, tiny, training_data
 
-from keras_genai import cli, data, measure, measuring, zoo
-from keras_genai.metrics import features, frechet_distance, importance_nll
+from keras_genai import cli, data, measure, measuring, metrics, zoo
+from keras_genai.metrics import frechet_distance, importance_nll
 from keras_genai.models.gans.cgan import CGAN
 from keras_genai.models.vaes.vae import bernoulli_nll, gaussian_kl
 
@@ -65,9 +67,10 @@ def test_the_table_says_what_each_number_depends_on(table):
         table["FID"]
 
 
-def test_json_is_what_a_published_entry_takes(table):
+def test_json_is_what_a_published_entry_takes(table, parts):
     found = json.loads(table.to_json())
     assert (found["model"], found["data"], found["seed"]) == ("vae", "blobs", 0)
+    assert found["data_fingerprint"] == parts.train.fingerprint
     assert {*found["metrics"][0]} == {
         "name", "value", "standard_error", "samples", "features", "resize", "split",
     }  # fmt: skip
@@ -89,7 +92,7 @@ def test_samples_are_compared_with_as_many_images(parts):
     assert same["FD"] == pytest.approx(0, abs=1e-6) and same["precision"] == 1
     assert same.rows[0].samples == 200
     few = measure(images(100, seed=7), parts, ["FD"], features=mean_and_spread)
-    chosen = np.sort(np.random.default_rng(0).choice(200, 100, replace=False))
+    chosen = np.random.default_rng(0).choice(200, 100, replace=False)
     sets = (mean_and_spread(x.astype("float32"))[0] for x in (real[chosen], images(100, seed=7)))
     with pytest.warns(UserWarning, match="bias"):
         assert few["FD"] == pytest.approx(frechet_distance(*sets), rel=1e-5)
@@ -112,6 +115,46 @@ def test_copies_of_training_images_are_found(parts):
     assert 0.5 <= copied["copies"] < 0.6 and copied["closer_to_train"] > 0.7
 
 
+def test_copies_are_looked_for_among_all_training_images(parts, monkeypatch):
+    """Far more than are searched at a time."""
+    noise = np.random.default_rng(0).integers(0, 256, (120_050, 4, 4, 1), "uint8")
+    train, fresh = (data.load(x).train for x in (noise[:-50], noise[-50:]))
+    copied = noise[np.random.default_rng(1).choice(120_000, 50)]
+    many = data.Dataset("noise", train, test=fresh)
+    (row,) = measure(copied, many, ["copies"], features=mean_and_spread).rows
+    assert (row.value, row.standard_error) == (1.0, None)
+    subject = measuring.subject_of(images(90, seed=9), "image", parts, None, 0, mean_and_spread)
+    monkeypatch.setattr(measuring, "SEARCHED", 70)
+    monkeypatch.setattr(measuring, "READ", 32)
+    small = map(measuring.thumbnails, (subject.fake, parts.train.arrays()["image"], subject.real))
+    whole = metrics.memorisation(*small)
+    assert (subject.memory.closer, subject.memory.duplicates) == (whole.closer, whole.duplicates)
+    np.testing.assert_array_equal(subject.memory.indices, whole.indices)
+
+
+def test_sets_that_are_sorted_by_class_count_as_a_whole(monkeypatch):
+    """Where a metric takes the first images, and where the samples are more than are compared."""
+
+    def dark_then_bright(n, seed):
+        return np.concatenate([images(n // 2, seed=seed) // 4, images(n // 2, seed=seed + 1)])
+
+    monkeypatch.setattr(measuring, "MEMORISED", 80)
+    parts = (data.load(dark_then_bright(n, seed)).train for n, seed in ((400, 0), (200, 2)))
+    train, test = parts
+    parts = data.Dataset("halves", train, test=test)
+    perfect = dark_then_bright(400, 4)
+    wanted = ["closer_to_train", "class_distance"]
+    table = measure(perfect[np.random.default_rng(0).permutation(400)], parts, wanted,
+                    features=mean_and_spread)  # fmt: skip
+    assert table["closer_to_train"] == pytest.approx(0.5, abs=0.12)
+    table = measure(perfect, parts, wanted, num_samples=100, features=mean_and_spread)
+    assert table["class_distance"] < 0.2 and table["closer_to_train"] == pytest.approx(
+        0.5, abs=0.12
+    )
+    for shown in (table.subject.real, table.subject.fake):
+        assert 0.25 < (shown[:48].max((1, 2, 3)) > 100).mean() < 0.75
+
+
 def test_without_a_training_part_copies_are_left_out(parts):
     table = measure(images(50, seed=3), images(80), features=mean_and_spread)
     assert table.rows[0].split == "all" and table.facts["model"] == "samples"
@@ -126,6 +169,7 @@ def test_without_a_training_part_copies_are_left_out(parts):
         ({"metrics": ["nll"]}, "log_weights"),
         ({"metrics": "FD"}, r"a list of names: \['FD'\]"),
         ({"num_samples": 1}, "at least 2"),
+        ({"num_samples": 3, "metrics": ["precision"]}, "precision needs at least 4 images"),
         ({"features": "minst"}, "Did you mean 'mnist'"),
     ],
 )
@@ -134,19 +178,41 @@ def test_what_cannot_be_measured_is_refused(parts, arguments, message):
         measure(images(50), parts, **{"features": mean_and_spread, **arguments})
 
 
+def test_of_few_images_what_can_be_measured_is(parts, capsys):
+    for count, left_out in ((2, ["KD", "precision", "recall", "density", "coverage"]),
+                            (5, ["density", "coverage"])):  # fmt: skip
+        table = measure(images(9), parts, num_samples=count, features=mean_and_spread)
+        whole = ["FD", "KD", "precision", "recall", "density", "coverage", "different_bins"]
+        names = [row.name.partition("-")[0] for row in table.rows]
+        assert [name for name in whole if name not in names] == left_out
+        printed = capsys.readouterr().out
+        assert printed.count("not measured") == len(left_out)
+        assert f"not measured: density needs at least 6 images. Received: {count}" in printed
+
+
 def test_a_stream_is_refused(model, parts):
     batches = tf.data.Dataset.from_tensor_slices(parts.test.arrays()["image"]).batch(10)
     with pytest.raises(ValueError, match="any order.*Received: "):
         measure(model, batches, features=mean_and_spread)
 
 
-def test_only_inception_gives_fid(parts, monkeypatch):
-    genuine = features.Extractor("inception_2015", mean_and_spread, batch_size=50)
-    table = measure(images(60, seed=4), parts, features=genuine)
+def test_only_inception_gives_fid(parts, inception_2015):
+    table = measure(images(12, seed=4), parts, features="inception_2015")
     names = [row.name for row in table.rows]
     assert names[:3] == ["FID", "KID", "IS"] and "modes" not in names
+    assert table.rows[0].resize == "legacy_tensorflow 299x299"
     with pytest.raises(ValueError, match="called FID and KID.*Received: 'FD'"):
-        measure(images(60), parts, ["FD"], features=genuine)
+        measure(images(60), parts, ["FD"], features="inception_2015")
+
+
+@pytest.mark.parametrize("kind", [types.FunctionType, keras.Model])
+def test_a_name_does_not_make_a_fid(parts, kind):
+    image = keras.Input((16, 16, 1))
+    own = keras.Model(image, keras.layers.Flatten()(image), name="inception_2015")
+    if kind is types.FunctionType:
+        own = types.FunctionType(mean_and_spread.__code__, globals(), "inception_2015")
+    with pytest.raises(ValueError, match="another name.*Received: "):
+        measure(images(60), parts, ["FID"], features=own)
 
 
 # Models that take labels ------------------------------------------------------------------------
@@ -179,6 +245,8 @@ def test_samples_are_asked_for_the_classes_of_the_real_images(monkeypatch):
     assert wrong["class_accuracy"] == 0.0
     assert wrong["class_distance"] > 0.2, "the real images must not be balanced by themselves"
     assert right.rows[0].samples == 40
+    seen = by_brightness(right.subject.real.astype("float32"))[1].argmax(1)
+    np.testing.assert_array_equal(right.subject.labels, seen)
 
 
 def test_class_accuracy_needs_labels_and_their_classes(parts):
@@ -191,6 +259,16 @@ def test_class_accuracy_needs_labels_and_their_classes(parts):
             measure(given, labelled(), ["class_accuracy"], features=seen_by)
     with pytest.raises(ValueError, match="learns from images with labels.*Received: "):
         measure(tiny("cgan", num_classes=3), parts, features=mean_and_spread)
+
+
+def test_classes_of_other_data_are_not_taken_for_the_datas_own():
+    """Labels 0, 1, 2 of these are not the letters A, B, C."""
+    with pytest.raises(ValueError, match="the data's own classes.*Received: 'class_accuracy'"):
+        measure(tiny("cgan"), labelled(), ["class_accuracy"], features="glyphs")
+    table = measure(labelled(9).train.arrays()["image"], labelled(), features="glyphs")
+    assert not {"modes", "class_distance"} & {row.name for row in table.rows}
+    letters = data.load("glyphs")
+    assert measure(letters.test.arrays(99)["image"], letters, ["modes"], features="glyphs")["modes"]
 
 
 def test_digits_are_looked_for_behind_the_letters():
@@ -275,6 +353,25 @@ def test_texts_are_measured(writer, tmp_path):
         measure(texts, parts, ["bits_per_character"])
 
 
+def test_variety_is_that_of_fifty_words_or_left_out(writer, capsys):
+    """One short text does not change what the number of all means."""
+    _, parts = writer
+    for short in ("the cat sat", "withoutspaces" * 40):
+        table = measure([*text(3), short], parts)
+        assert [row.name for row in table.rows] == ["longest_copy"]
+        assert "not measured: distinct_2 looks at the first 50 words" in capsys.readouterr().out
+        with pytest.raises(ValueError, match="first 50 words.*Received: a text of "):
+            measure([*text(3), short], parts, ["self_bleu"])
+    with pytest.raises(ValueError, match="at least 2 texts. Received: 1"):
+        measure(text(3), parts, ["self_bleu"])
+
+
+def test_of_many_texts_a_random_choice_counts(writer):
+    texts = [f"{i} " * 60 for i in range(40)]
+    chosen = measure(texts, writer[1], num_samples=20).subject.samples
+    assert len({*chosen}) == 20 and {*chosen} != {*texts[:20]}
+
+
 # The command and the comparison -----------------------------------------------------------------
 
 
@@ -289,6 +386,61 @@ def test_the_command_writes_numbers_and_a_picture(tmp_path, capsys):
     assert (run / "measure.png").stat().st_size > 5000
     assert cli.main(["measure", str(run), "--samples", "64", "--metrics", "KDD"]) == 2
     assert "Did you mean 'KD'?" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def run_on_digits(tmp_path_factory):
+    """The run of a recipe whose own data are others."""
+    run = tmp_path_factory.mktemp("digits") / "run"
+    options = {"batch_size": 128, "steps_per_epoch": 1, "epochs": 1, "verbose": 0}
+    tiny("gan").fit("digits", run_dir=run, **options)
+    return run
+
+
+MEASURE = ["--samples", "64", "--metrics", "KD"]
+
+
+def test_the_file_of_a_run_is_measured_on_the_data_of_the_run(run_on_digits):
+    run = run_on_digits
+    assert cli.main(["measure", str(run / "checkpoint.keras"), *MEASURE]) == 0
+    found, config = (json.loads((run / f).read_text()) for f in ("metrics.json", "config.json"))
+    assert (found["data"], found["metrics"][0]["split"]) == ("digits", "test")
+    assert found["data_fingerprint"] == config["data_fingerprint"]
+
+
+def test_data_are_asked_for_where_nothing_names_them(run_on_digits, tmp_path, capsys):
+    path = shutil.copy(run_on_digits / "checkpoint.keras", tmp_path / "copy.keras")
+    assert cli.main(["measure", str(path), *MEASURE]) == 2
+    assert "name data with --data" in capsys.readouterr().err
+    assert cli.main(["measure", str(path), "--data", "digits", *MEASURE]) == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["data"] == "digits"
+
+
+def test_data_that_have_changed_are_taken_only_if_they_are_named(run_on_digits, tmp_path, capsys):
+    run = shutil.copytree(run_on_digits, tmp_path / "run", ignore=lambda *_: ["metrics.json"])
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "data_fingerprint": "0" * 12}))
+    assert cli.main(["measure", str(run), *MEASURE]) == 2
+    assert "say with --data" in capsys.readouterr().err
+    assert not (run / "metrics.json").exists()
+    assert cli.main(["measure", str(run), "--data", "digits", *MEASURE]) == 0
+    assert "not the data that the run was trained on" in capsys.readouterr().out
+    found = json.loads((run / "metrics.json").read_text())
+    assert found["data_fingerprint"] == config["data_fingerprint"]
+
+
+def test_a_published_entry_is_not_measured_by_command(tmp_path, monkeypatch, capsys):
+    X = images(8, (8, 8, 1))
+    run = measured_run(tmp_path / "run", tiny("gan", data=X), X)
+    entry = zoo.publish([run], "blobs", catalogue=tmp_path / "zoo", data=X, licence="none",
+                        credit="nobody")  # fmt: skip
+    monkeypatch.setenv("KERAS_GENAI_ZOO", str(tmp_path / "zoo"))
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    for name in ("gan.blobs", str(entry)):
+        assert cli.main(["measure", name, "--data", "digits", *MEASURE]) == 2
+        assert "published entry is measured already" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_the_command_measures_on_the_part_that_a_run_left_out(tmp_path):

@@ -1,5 +1,6 @@
 """Metrics on validation data during training: `Measure` writes them, `QualityGate` judges."""
 
+import difflib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +25,8 @@ class Measure(keras.callbacks.Callback):
 
     Args:
         every: Epochs between measurements.
-        metrics: Names, as in `keras_genai.measure`.
+        metrics: Names, as in `keras_genai.measure`. A Fréchet distance of as few images as the
+            default is mostly bias, the kernel distance "KD" has none.
         num_samples: N; the same for all that is compared.
         features: A feature extractor, as in `keras_genai.measure`.
         share: The largest share of the training's time.
@@ -59,6 +61,7 @@ class Measure(keras.callbacks.Callback):
             seed=0, features=self.features,
         )  # fmt: skip
         measuring.check_names(self.metrics, self.subject)
+        measuring.warn_of_bias(self.metrics, self.subject)
         self.started = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -69,7 +72,11 @@ class Measure(keras.callbacks.Callback):
             return
         self.subject.renew()
         for name in self.metrics:
-            logs[f"val_{name}"] = self.subject.measured(name).value
+            shortage = self.subject.shortage(name)  # of texts it may be over in the next epoch
+            if shortage:
+                warn(f"not measured: {shortage}")
+            else:
+                logs[f"val_{name}"] = self.subject.measured(name).value
         taken = time.monotonic() - before
         self.seconds += taken
         if first:
@@ -88,9 +95,9 @@ class QualityGate(keras.callbacks.Callback):
     another seed, which for adversarial networks helps more often than training on:
 
         for seed in range(3):
-            gate = QualityGate("val_FD", better_than=20.0)
+            gate = QualityGate("val_KD", better_than=1.5)
             model = zoo.get("dcgan", seed=seed)
-            model.fit("mnist", callbacks=[Measure(), gate])
+            model.fit("mnist", callbacks=[Measure(metrics=["KD"]), gate])
             if gate.accepted:
                 break
 
@@ -102,12 +109,22 @@ class QualityGate(keras.callbacks.Callback):
             from above for losses and distances.
         patience: Measurements without a better value after which training stops; None waits for
             the end of the budget.
+        higher_is_better: Which of two values is the better one; needed where `metric` is neither
+            one of `keras_genai.measure` nor a loss.
     """
 
-    def __init__(self, metric: str, better_than: float, patience: int | None = None):
+    def __init__(
+        self,
+        metric: str,
+        better_than: float,
+        patience: int | None = None,
+        higher_is_better: bool | None = None,
+    ):
         super().__init__()
         self.metric, self.better_than, self.patience = metric, better_than, patience
-        self.sign = -1.0 if metric.removeprefix("val_") in measuring.HIGHER_IS_BETTER else 1.0
+        if higher_is_better is None:
+            higher_is_better = _higher_is_better(metric)
+        self.sign = -1.0 if higher_is_better else 1.0
         self.accepted, self.values = False, []  # type: bool, list[float]
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -130,3 +147,17 @@ class QualityGate(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         if not self.values:
             warn(f"QualityGate never saw {self.metric!r}: add Measure(), or pass validation data.")
+
+
+def _higher_is_better(metric: str) -> bool:
+    name = metric.removeprefix("val_")
+    if name in measuring.METRICS:
+        return name in measuring.HIGHER_IS_BETTER
+    if name.endswith("loss"):
+        return False
+    close = difflib.get_close_matches(metric, [f"val_{m}" for m in measuring.METRICS], n=1)
+    hint = f"did you mean {close[0]!r}? Else " if close else ""
+    raise ValueError(
+        f"QualityGate does not know whether more of this is better: {hint}pass "
+        f"higher_is_better=True or False. Received: metric={metric!r}"
+    )

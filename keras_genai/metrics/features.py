@@ -17,6 +17,7 @@ import dataclasses
 import difflib
 import functools
 import importlib.util
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -127,20 +128,39 @@ class Extractor:
         return images.astype("float32")
 
 
+# The package's own: a name alone is no proof.
+_GENUINE: weakref.WeakSet[Extractor] = weakref.WeakSet()
+
+
 def extractor(what: Any) -> Extractor:
     """An extractor by its name, or around a model or function.
 
     Args:
         what: One of `NAMES`; a `keras.Model` that takes images in 0..255 and gives features, or
-            features and class probabilities; a callable that does so; or an `Extractor`.
+            features and class probabilities; a callable that does so; or an `Extractor`. Yours
+            have names of their own.
 
     Raises:
-        ValueError: If there is none of this name, or its weights cannot be had.
+        ValueError: If there is none of this name, its weights cannot be had, or a model or
+            function bears the name of one of the package's.
     """
+    if isinstance(what, str):
+        found = _named(what)
+        _GENUINE.add(found)
+        return found
+    own = _own(what)
+    if own.name in NAMES and own not in _GENUINE:
+        raise ValueError(
+            f"Numbers bear the name of their extractor, and {', '.join(NAMES)} are those of the "
+            "package: give your model or function another name, or ask for the package's by its "
+            f"name in quotes. Received: {what!r:.80} with the name {own.name!r}"
+        )
+    return own
+
+
+def _own(what: Any) -> Extractor:
     if isinstance(what, Extractor):
         return what
-    if isinstance(what, str):
-        return _named(what)
     if isinstance(what, keras.Model):
         shape = what.input_shape[1:]
         return Extractor(what.name, lambda x: _pair(what(x, training=False)), shape)

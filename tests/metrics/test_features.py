@@ -1,6 +1,6 @@
 """Feature extractors: sizes, names, the networks in the package and the one that is downloaded."""
 
-import hashlib
+import dataclasses
 import importlib.util
 import io
 import pickle
@@ -11,7 +11,6 @@ import keras
 import matplotlib
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from keras_genai import data
@@ -135,6 +134,23 @@ def test_unknown_extractors_are_refused(what, message):
         features.extractor(what)
 
 
+def test_names_of_the_packages_extractors_are_not_taken():
+    """A number with such a name is one that others can compare with."""
+
+    def mnist(x):
+        return x.mean((1, 2))
+
+    image = keras.Input((8, 8, 3))
+    model = keras.Model(image, keras.layers.Flatten()(image), name="inception_2015")
+    genuine = features.extractor("mnist")
+    changed = dataclasses.replace(genuine, mode="legacy_tensorflow")
+    for what in (mnist, model, features.Extractor("efficientnet_lite0", mnist), changed):
+        with pytest.raises(ValueError, match="another name.*Received: "):
+            features.extractor(what)
+    assert features.extractor(genuine) is genuine
+    assert features.extractor(dataclasses.replace(changed, name="legacy")).name == "legacy"
+
+
 @pytest.mark.parametrize("images", [np.zeros((2, 8, 8, 3), "uint8"), np.zeros((2, 8, 8, 1))])
 def test_images_that_do_not_fit_are_refused(images):
     with pytest.raises(ValueError, match="Received: "):
@@ -153,64 +169,9 @@ def test_the_default_follows_the_data(monkeypatch):
 # The graph of 2015 ------------------------------------------------------------------------------
 
 
-def small_inception(depth=6, classes=5):
-    """A graph with the form and the names of the original: made for one image, of old operations.
-
-    Its features are the channels' means behind the resize and a batch normalisation of a kind that
-    TensorFlow 2 no longer has.
-    """
-    graph = tf.Graph()
-    rng = np.random.default_rng(0)
-    constant = tf.constant
-    with graph.as_default():
-        jpeg = tf.compat.v1.placeholder("uint8", (20, 20, 3), "DecodeJpeg")
-        x = tf.expand_dims(tf.cast(jpeg, "float32"), constant(0), name="ExpandDims")
-        x = tf.compat.v1.image.resize_bilinear(x, constant([299, 299]), name="ResizeBilinear")
-        x = tf.multiply(x - 128.0, constant(1 / 128.0), name="Mul")
-        filters = constant(rng.normal(size=(1, 1, 3, depth)).astype("float32"))
-        x = tf.nn.conv2d(x, filters, 1, "SAME", name="conv")
-        x = tf.nn.avg_pool2d(x, 299, 1, "VALID", name="pool_3")  # 1 1 1 depth
-        x = tf.reshape(x, constant([1, depth]), name="pool_3/_reshape")
-        weights = constant(rng.normal(size=(depth, classes)).astype("float32"))
-        x = tf.add(tf.matmul(x, weights, name="softmax/logits/MatMul"), 100.0 * np.eye(1, classes))
-        tf.nn.softmax(x, name="softmax")
-    definition = graph.as_graph_def(add_shapes=True)
-    _use_old_normalisation(definition, depth)
-    return definition.SerializeToString()
-
-
-def _use_old_normalisation(definition, depth):
-    """Puts `BatchNormWithGlobalNormalization`, removed in version 9 of graphs, before the pool."""
-    definition.versions.producer = 8
-    for name, value in (("m", 0.5), ("v", 4.0), ("beta", 1.0), ("gamma", 2.0)):
-        node = definition.node.add(name=name, op="Const")
-        node.attr["dtype"].type = 1
-        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(np.full(depth, value, "float32")))
-    node = definition.node.add(name="norm", op="BatchNormWithGlobalNormalization")
-    node.input.extend(["conv", "m", "v", "beta", "gamma"])
-    node.attr["T"].type = 1
-    node.attr["variance_epsilon"].f = 0.0
-    node.attr["scale_after_normalization"].b = True
-    pool = next(node for node in definition.node if node.name == "pool_3")
-    pool.input[0] = "norm"
-
-
-@pytest.fixture
-def inception_2015(tmp_path, monkeypatch):
-    """The small graph stands where the download would be."""
-    serialized = small_inception()
-    path = tmp_path / "downloads" / "inception-2015-12-05.pb"
-    path.parent.mkdir()
-    path.write_bytes(serialized)
-    monkeypatch.setenv("KERAS_GENAI_CACHE", str(tmp_path))
-    monkeypatch.setattr(inception, "SHA256", hashlib.sha256(serialized).hexdigest())
-    features._named.cache_clear()
-    yield features.extractor("inception_2015")
-    features._named.cache_clear()
-
-
 def test_inception_by_hand(inception_2015):
     """Resize, normalisation, features and the probabilities without bias, on several images."""
+    inception_2015 = features.extractor("inception_2015")
     images = np.random.default_rng(1).integers(0, 256, (5, 20, 24, 3)).astype("uint8")
     found, probabilities = inception_2015(images)
     assert inception_2015.resize == "legacy_tensorflow 299x299"
