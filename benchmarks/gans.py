@@ -1,4 +1,4 @@
-"""Trains each GAN for the same time from several seeds, measures all alike and makes a table.
+"""Trains the GANs named below for the same time from several seeds and makes a table of them.
 
 The runs are `keras-genai train` by the clock, compilation included, and `keras-genai measure` of
 the last checkpoint on the test part. Each has a folder below `--out`: DATA/RECIPE/SEED. What is

@@ -108,7 +108,7 @@ def _follow(average: keras.Model, network: keras.Model, decay: float, step: Any)
         mean.assign_add((1.0 - kept) * (value - mean))
 
 
-def _after(loss: tf.Tensor, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+def _after(loss: tf.Tensor, gradients: Sequence[Any], variables: Sequence[Any]) -> list[tf.Tensor]:
     """The gradients, to be had once the loss is known: no update overtakes a read for that loss.
 
     TensorFlow's graph optimizer (2.21, its dependency optimizer) loses that order where a gradient
@@ -116,6 +116,14 @@ def _after(loss: tf.Tensor, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     edge from the read to the update, since the shape leads there too; then it makes the shape a
     constant.
     """
+    missing = [v.path for v, g in zip(variables, gradients, strict=True) if g is None]
+    if missing:
+        raise ValueError(
+            "A network is moved down the gradient of a loss that depends on all its trainable "
+            "variables. Compute the loss inside the tape, leave networks that it does not use to a "
+            "`minimize` of their own, or set trainable=False on what nothing is to move. "
+            f"Received: no gradient for {', '.join(missing)}"
+        )
     with tf.control_dependencies([loss]):
         return [tf.identity(gradient) for gradient in gradients]
 
@@ -289,7 +297,7 @@ class GenerativeModel(keras.Model):
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             self._apply_scaled(tape, loss, variables, optimizer)
         else:
-            gradients = _after(loss, tape.gradient(loss, variables))
+            gradients = _after(loss, tape.gradient(loss, variables), variables)
             if self.distribute_strategy.num_replicas_in_sync > 1:
                 gradients = distribution.share_of_gradients(gradients, optimizer)
             optimizer.apply_gradients(zip(gradients, variables, strict=True))
@@ -312,7 +320,7 @@ class GenerativeModel(keras.Model):
         scaler = self.optimizer
         scale, good_steps = scaler.dynamic_scale, scaler.step_counter
         scaled = tape.gradient(loss, variables, output_gradients=tf.cast(scale, loss.dtype))
-        gradients = _after(loss, scaled)
+        gradients = _after(loss, scaled, variables)
 
         def update() -> None:
             unscaled = [gradient / scale for gradient in gradients]

@@ -100,6 +100,19 @@ def test_starts_with_a_random_unit_vector():
     assert np.abs(first.u.numpy() - second.u.numpy()).max() > 1e-3
 
 
+def test_pooled_is_the_mean_of_the_plain():
+    pooled, plain = SpectralPooledConv2D(5), SpectralConv2D(5, 3, padding="same")
+    x = tf.random.stateless_normal((2, 6, 8, 3), (1, 2))
+    for layer in (pooled, plain):
+        layer.build(x.shape)
+    plain.set_weights([10.0 * plain.kernel, tf.range(5.0), plain.u])
+    pooled.set_weights(plain.get_weights())
+    for training in (True, False):
+        expected = keras.layers.AveragePooling2D(2)(plain(x, training=training))
+        np.testing.assert_allclose(pooled(x, training=training), expected, atol=1e-5)
+    np.testing.assert_array_equal(pooled.u, plain.u)
+
+
 def test_is_saved_with_its_vector(tmp_path):
     model = keras.Sequential(
         [

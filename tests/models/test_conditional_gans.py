@@ -1,4 +1,4 @@
-"""What is special to cgan and acgan: how labels enter, losses against NumPy, who is updated."""
+"""What is special to cgan and acgan: how labels enter, losses against NumPy."""
 
 import keras
 import numpy as np
@@ -75,70 +75,6 @@ def test_labels_reach_images_and_judgements():
     z = noise_of(model)
     assert (np.abs(model(z, CLASSES) - model(z, other)).max((1, 2, 3)) > 0).all()
     assert (model.judge(X, CLASSES).numpy() != model.judge(X, other).numpy()).all()
-
-
-def test_cgan_step_reports_the_losses_of_its_formulas():
-    model = make("cgan", d_rate=0.05)
-    x_fake = model(noise_of(model), CLASSES, training=True)
-    real, old = (model.judge(x, CLASSES, training=True) for x in (X, x_fake))
-    logs = model.train_step(BATCH)
-    new = model.judge(x_fake, CLASSES, training=True)
-    assert np.abs(new - old).max() > 1e-4
-    np.testing.assert_allclose(logs["d_loss"], cgan.discriminator_loss(real, old), rtol=1e-5)
-    np.testing.assert_allclose(logs["g_loss"], cgan.generator_loss(new), rtol=1e-5)
-
-
-def test_acgan_step_moves_each_network_down_its_losses():
-    """D maximises L_S + L_C, G maximises L_C - L_S, with what D says after its own step."""
-    model = make("acgan", g_rate=0.1, d_rate=0.1)
-    labels, z = BATCH["label"], noise_of(model)
-    d_before, g_before = (weights(n) for n in (model.discriminator, model.generator))
-    with tf.GradientTape() as tape:
-        (real, real_classes), (fake, fake_classes) = (
-            model.judge(x, training=True) for x in (X, model(z, CLASSES, training=True))
-        )
-        d_loss = acgan.discriminator_loss(real, fake)
-        d_class_loss = sum(acgan.class_loss(c, labels) for c in (real_classes, fake_classes))
-        loss = d_loss + d_class_loss
-    d_gradients = tape.gradient(loss, [v.value for v in model.discriminator.trainable_variables])
-    logs = model.train_step(BATCH)
-    np.testing.assert_allclose(logs["d_loss"], d_loss, rtol=1e-5)
-    np.testing.assert_allclose(logs["d_class_loss"], d_class_loss, rtol=1e-5)
-    for new, old, gradient in zip(weights(model.discriminator), d_before, d_gradients, strict=True):
-        np.testing.assert_allclose(new, old - 0.1 * gradient, atol=1e-6)
-
-    for variable, old in zip(model.generator.trainable_variables, g_before, strict=True):
-        variable.assign(old)  # to see what its step saw
-    with tf.GradientTape() as tape:
-        fake, fake_classes = model.judge(model(z, CLASSES, training=True), training=True)
-        g_loss, g_class_loss = acgan.generator_loss(fake), acgan.class_loss(fake_classes, labels)
-        loss = g_loss + g_class_loss
-    np.testing.assert_allclose(logs["g_loss"], g_loss, rtol=1e-5)
-    np.testing.assert_allclose(logs["g_class_loss"], g_class_loss, rtol=1e-5)
-    gradients = tape.gradient(loss, [v.value for v in model.generator.trainable_variables])
-    assert min(np.abs(g).max() for g in gradients) > 0
-
-
-def weights(network):
-    return [variable.numpy() for variable in network.trainable_variables]
-
-
-@pytest.mark.parametrize("name", ["cgan", "acgan", "infogan"])
-@pytest.mark.parametrize("moving", ["generator", "discriminator"])
-def test_each_optimizer_moves_its_own_network(name, moving):
-    sizes = {} if name == "infogan" else {"num_classes": 3}
-    model = tiny(name, image_shape=(16, 16, 1), **sizes)
-    rates = {key: 0.1 * (key == moving) for key in ("generator", "discriminator")}
-    model.compile(per_network(**{k: keras.optimizers.SGD(v) for k, v in rates.items()}))
-    model.optimizer.build(model.trainable_variables)
-    before = {key: weights(getattr(model, key)) for key in rates}
-    for _ in range(2):
-        model.train_step(BATCH)
-    for key, old in before.items():
-        changes = [
-            np.abs(a - b).max() for a, b in zip(weights(getattr(model, key)), old, strict=True)
-        ]
-        assert (min(changes) > 0) if key == moving else (max(changes) == 0), key
 
 
 @pytest.mark.parametrize("name", ["cgan", "acgan"])

@@ -35,18 +35,6 @@ def test_losses_are_hinges():
     np.testing.assert_allclose(sngan.generator_loss(fake), -1 / 3, rtol=1e-6)
 
 
-@pytest.mark.parametrize("moving", ["generator", "discriminator"])
-def test_each_optimizer_moves_its_own_network(moving):
-    model = small(g_rate=0.1 * (moving == "generator"), d_rate=0.1 * (moving == "discriminator"))
-    before = {key: weights(getattr(model, key)) for key in ("generator", "discriminator")}
-    model.train_step({"image": tf.constant(X)})
-    for key, old in before.items():
-        changes = [
-            np.abs(a - b).max() for a, b in zip(weights(getattr(model, key)), old, strict=True)
-        ]
-        assert (min(changes) > 0) if key == moving else (max(changes) == 0), key
-
-
 def test_every_layer_of_the_discriminator_has_spectral_norm_1():
     model = small(d_rate=0.1, **PROJECTION)
     layers = [layer for layer in model.discriminator.layers if layer.trainable_variables]
@@ -76,8 +64,8 @@ def test_vectors_move_once_in_each_step_of_the_discriminator_only():
         np.testing.assert_allclose(u, value, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_a_step_reports_the_losses_of_its_formulas(count):
+def test_a_step_of_several_updates_reports_the_means_of_its_formulas():
+    count = 3
     model = small(critic_steps=count, ema_decay=0.0)
     x_real = tf.cast(X, "float32") / 127.5 - 1.0
     seed = model.seed_generator.state.numpy().astype("int32")

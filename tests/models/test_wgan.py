@@ -1,7 +1,5 @@
 """What is special to the Wasserstein GANs: estimate, clipping, penalty, several critic updates."""
 
-import functools
-
 import keras
 import numpy as np
 import pytest
@@ -37,11 +35,23 @@ def test_losses_are_those_of_the_paper():
 
 def test_penalised_critic_has_no_batch_normalisation():
     critics = [tiny(name).discriminator for name in ("wgan", "wgan_gp")]
-    normalised = [
-        any(isinstance(layer, keras.layers.BatchNormalization) for layer in critic.layers)
-        for critic in critics
-    ]
+    normalised = [any(is_normalisation(layer) for layer in critic.layers) for critic in critics]
     assert normalised == [True, False]
+
+
+def is_normalisation(layer):
+    return isinstance(layer, keras.layers.BatchNormalization)
+
+
+def test_clipped_critic_is_normalised():
+    """Its small weights leave variances of 1e-8 to 1e-5, beside which epsilon must not be large."""
+    model = zoo.get("wgan", image_shape=(16, 16, 1), seed=0)
+    for weight in model.discriminator.trainable_variables:
+        weight.assign(tf.clip_by_value(weight, -model.clip, model.clip))
+    (layer,) = filter(is_normalisation, model.discriminator.layers)
+    inner = keras.Model(model.discriminator.input, layer.output)
+    y = inner(images(16) / np.float32(127.5) - 1.0, training=True)
+    assert np.std(y / layer.gamma, axis=(0, 1, 2)).mean() > 0.3
 
 
 @pytest.mark.parametrize("name", ["wgan", "wgan_gp"])
@@ -71,6 +81,21 @@ def test_critic_moves_several_times_a_step_each_on_its_own_images(name, monkeypa
     np.testing.assert_allclose(np.sort(whole, 0), np.sort(expected, 0), atol=1e-6)
 
 
+@pytest.mark.parametrize("module", [wgan, wgan_gp])
+def test_what_is_logged_is_the_mean_over_the_updates(module, monkeypatch):
+    model = tiny(module.__name__.rsplit(".", 1)[1], rate=0.1, critic_steps=3)
+    found, estimate = [], module.wasserstein_estimate
+    monkeypatch.setattr(
+        module, "wasserstein_estimate", lambda *scores: found.append(estimate(*scores)) or found[-1]
+    )
+    logs = step(model)
+    assert len(found) == 3 and np.ptp(found) > 1e-5
+    np.testing.assert_allclose(logs["wasserstein"], np.mean(found), rtol=1e-4)
+    penalty = 10.0 * logs.get("gradient_penalty", 0.0)
+    np.testing.assert_allclose(logs["d_loss"], penalty - logs["wasserstein"], rtol=1e-4)
+    assert logs["loss"] == logs["wasserstein"]
+
+
 def test_penalty_looks_at_a_place_of_its_own_between_each_pair_of_images(monkeypatch):
     model = tiny("wgan_gp")
     alphas = []
@@ -94,56 +119,3 @@ def test_all_weights_of_the_critic_are_clipped():
     assert np.isclose(np.abs(kernel), 0.003).mean() > 0.5, "it is drawn with a deviation of 0.02"
     for others in (model.discriminator.non_trainable_variables, model.generator.weights):
         assert max(np.abs(value).max() for value in others) > 0.5
-
-
-@pytest.mark.parametrize("name", ["wgan", "wgan_gp"])
-def test_step_reports_what_the_critic_says(name):
-    model = tiny(name, critic_steps=1, rate=0.5)
-    before, x_real = model.discriminator.get_weights(), images(16) / np.float32(127.5) - 1
-    draws = []
-    for function in ("normal", "uniform"):
-        draw = getattr(model, function)
-        setattr(model, function, lambda shape, draw=draw: draws.append(draw(shape)) or draws[-1])
-    logs = step(model)
-    z = {tuple(draw.shape): draw for draw in reversed(draws)}[16, model.latent_dim]
-    # G learns from the critic as it is after its last update, and is seen through fresh noise.
-    scores = functools.partial(model.discriminator, training=True)
-    g_loss = -np.mean(scores(model.generator(draws[-1], training=True)))
-    np.testing.assert_allclose(logs["g_loss"], g_loss, rtol=1e-4)
-    model.discriminator.set_weights(before)
-    x_fake = model.generator(z, training=True)
-    wasserstein = np.mean(scores(x_real)) - np.mean(scores(x_fake))
-    penalty = 0.0
-    if name == "wgan_gp":
-        x_hat = draws[0] * x_real + (1 - draws[0]) * x_fake
-        with tf.GradientTape() as tape:
-            tape.watch(x_hat)
-            y = scores(x_hat)
-        slopes = np.linalg.norm(tape.gradient(y, x_hat).numpy().reshape(16, -1), axis=1)
-        penalty = np.mean((slopes - 1) ** 2)
-        np.testing.assert_allclose(logs["gradient_penalty"], penalty, rtol=1e-4)
-    np.testing.assert_allclose(logs["wasserstein"], wasserstein, rtol=1e-4)
-    np.testing.assert_allclose(logs["d_loss"], 10.0 * penalty - wasserstein, rtol=1e-4)
-    assert logs["loss"] == logs["wasserstein"]
-
-
-@pytest.mark.parametrize("name", ["wgan", "wgan_gp"])
-def test_generator_goes_up_the_slope_of_the_critic_after_its_last_update(name):
-    model = tiny(name, rate=0.5)
-    model.optimizer_of("generator").learning_rate = 1.0
-    noise, draw = [], model.normal
-    model.normal = lambda shape: noise.append(draw(shape)) or noise[-1]
-    before = [variable.numpy() for variable in model.generator.trainable_variables]
-    step(model)
-    moved = [
-        a.numpy() - b for a, b in zip(model.generator.trainable_variables, before, strict=True)
-    ]
-    for variable, value in zip(model.generator.trainable_variables, before, strict=True):
-        variable.assign(value)
-    with tf.GradientTape() as tape:
-        score = tf.reduce_mean(
-            model.discriminator(model.generator(noise[-1], training=True), training=True)
-        )
-    variables = [variable.value for variable in model.generator.trainable_variables]
-    for change, slope in zip(moved, tape.gradient(score, variables), strict=True):
-        np.testing.assert_allclose(change, slope, rtol=1e-2, atol=1e-5)

@@ -22,7 +22,8 @@ and G that of
     g_class_loss = E[H(c, P(C|x_fake))]     of L_C the term that depends on G
 
 Generated images are asked for with the labels of the real ones in the batch, which are draws from
-p_c. G is that of `cgan.py`, D that of `dcgan.py` with K logits beside the first.
+p_c. G is that of `cgan.py`, D that of `dcgan.py` with K logits beside the first. The learning rate
+is that of `dcgan.py` too.
 
 Shapes: B batch, H height, W width, C channels, K classes, Z latent size.
 """
@@ -136,7 +137,7 @@ def acgan(
     base_filters: int = 32,
     ema_decay: float = 0.0,
     augment: str = "",
-    learning_rate: float = 2e-4,
+    learning_rate: float = 5e-4,
     seed: int | None = None,
 ):
     """Auxiliary classifier GAN: the discriminator also has to name the class."""

@@ -18,8 +18,8 @@ tell the two apart.
 
 The paper's networks are fully connected. These are those of `dcgan.py`: y is joined one-hot to z,
 and to the image as K more channels, of which channel y is 1 at every pixel and all others are 0.
-What else is as in `dcgan.py`: the initial weights, Adam's beta_1, one batch of generated images for
-both updates.
+What else is as in `dcgan.py`: the initial weights, Adam's beta_1, its learning rate, one batch of
+generated images for both updates.
 
 Shapes: B batch, H height, W width, C channels, K classes, Z latent size.
 """
@@ -175,7 +175,7 @@ def cgan(
     base_filters: int = 32,
     ema_decay: float = 0.0,
     augment: str = "",
-    learning_rate: float = 2e-4,
+    learning_rate: float = 5e-4,
     seed: int | None = None,
 ):
     """Conditional GAN: images of the class that is asked for."""

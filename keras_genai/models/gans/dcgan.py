@@ -19,10 +19,9 @@ With `ema_decay=0.999` samples are drawn from an exponential moving average of G
 et al., 2018, https://arxiv.org/abs/1806.04498). It is off by default: after 25 minutes on MNIST it
 made no difference.
 
-As in the authors' code, one batch of generated images serves both updates: D learns on it, then G
-learns from what the new D says of the same batch. That saves a pass through G. With
-`updates="simultaneous"` G learns from what D said before its own update (simultaneous gradient
-descent), which saves a pass through D as well.
+One batch of generated images serves both updates: D learns on it, then G learns from what the new D
+says of it. That saves a pass through G. With `updates="simultaneous"` G learns from what
+D said before its own update (simultaneous gradient descent), which saves a pass through D as well.
 
 Of some hundred images D learns each by heart. With `augment="color,translation,cutout"` it judges
 T(x) and T(G(z)) with random changes T (`layers/augmentation.py`); both updates see one T(G(z)).
@@ -101,20 +100,23 @@ DOWNSAMPLE = {"kernel_size": 4, "strides": 2, "padding": "same"}
 
 
 @network
-def discriminator(image_shape, base_filters, outputs=1, batch_norm=True, last_bias=True):
+def discriminator(image_shape, base_filters, **options):
     """Images (B, H, W, C) in [-1, 1] to logits (B, 1): positive is "real".
 
-    Later models have further outputs beside this logit: (B, outputs).
+    Later models have other `options`, those of `judgement`.
     """
     image = keras.Input(image_shape)
     x = Conv2D(base_filters, **DOWNSAMPLE, kernel_initializer=normal_weights())(image)
-    return keras.Model(
-        image, judgement(x, image_shape, base_filters, outputs, batch_norm, last_bias)
-    )
+    return keras.Model(image, judgement(x, image_shape, base_filters, **options))
 
 
-def judgement(x, image_shape, base_filters, outputs=1, batch_norm=True, last_bias=True):
-    """What follows D's first convolution (B, H / 2, W / 2, base_filters): logits (B, outputs)."""
+def judgement(
+    x, image_shape, base_filters, outputs=1, batch_norm=True, epsilon=1e-3, last_bias=True
+):
+    """What follows D's first convolution (B, H / 2, W / 2, base_filters): logits (B, outputs).
+
+    `epsilon` is that of batch normalisation.
+    """
     x = layers.LeakyReLU(0.2)(x)
     for i in range(1, len(sizes(image_shape)) - 1):
         x = layers.Conv2D(
@@ -123,7 +125,8 @@ def judgement(x, image_shape, base_filters, outputs=1, batch_norm=True, last_bia
             use_bias=not batch_norm,
             kernel_initializer=normal_weights(),
         )(x)
-        x = layers.LeakyReLU(0.2)(BatchNormalization(momentum=0.9)(x) if batch_norm else x)
+        x = BatchNormalization(momentum=0.9, epsilon=epsilon)(x) if batch_norm else x
+        x = layers.LeakyReLU(0.2)(x)
     last = layers.Dense(
         outputs, use_bias=last_bias, kernel_initializer=normal_weights(), dtype="float32"
     )

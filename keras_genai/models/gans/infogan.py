@@ -16,8 +16,9 @@ and the game is that of `gan.py` less lambda times this bound, over G, Q and D:
 
 H(c) = log K + D log 2 is constant. Of the rest, negated, `category_loss` is the cross entropy of
 the category, `code_loss` the negative logarithm of a Gaussian whose mean Q gives; its variance is
-fixed at 1, since a learnt one rewards certainty without limit. Each has a lambda: 1 for the
-category, and, as section 6 advises for continuous codes, a smaller one for these.
+fixed at 1, since a learnt one rewards certainty without limit. Each has a lambda, by default 1.
+Section 6 advises a smaller one for continuous codes, whose bound may outgrow the game. With this
+variance it cannot: a perfect guess of a code gains E[c^2] / 2 = 1/6 over none.
 
 With D(x) a logit and `softplus(a) = log(1 + exp(a))`:
 
@@ -25,6 +26,7 @@ With D(x) a logit and `softplus(a) = log(1 + exp(a))`:
     g_loss = E_z,c[softplus(-D(G(z, c)))]
 
 Q shares all layers of D but the last (section 6), which is that of `dcgan.py` with more outputs.
+The learning rate is that of `dcgan.py` too.
 
 Shapes: B batch, H height, W width, C channels, D continuous codes, K categories, Z latent size.
 """
@@ -101,7 +103,7 @@ class InfoGAN(ImageModel):
         latent_dim=62,
         base_filters=32,
         category_weight=1.0,
-        code_weight=0.1,
+        code_weight=1.0,
         ema_decay=0.0,
         seed=None,
         **kwargs,
@@ -253,9 +255,9 @@ def infogan(
     latent_dim: int = 62,
     base_filters: int = 32,
     category_weight: float = 1.0,
-    code_weight: float = 0.1,
+    code_weight: float = 1.0,
     ema_decay: float = 0.0,
-    learning_rate: float = 2e-4,
+    learning_rate: float = 5e-4,
     seed: int | None = None,
 ):
     """InfoGAN: finds categories and continuous factors without labels."""

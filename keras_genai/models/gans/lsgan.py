@@ -10,7 +10,8 @@ D(x) is a number, not a logit: 1 for real images, 0 for generated ones (equation
 
 Unlike a logistic loss this one also pulls generated images that D takes for real towards the
 border between the two. The networks are those of `dcgan.py`, and as there one batch of generated
-images serves both updates: D learns on it, then G from what the new D says of it.
+images serves both updates: D learns on it, then G from what the new D says of it. The learning rate
+is that of `dcgan.py` too, so that comparing the two compares losses.
 
 Shapes: B batch, H height, W width, C channels, Z latent size.
 """
@@ -37,9 +38,34 @@ def generator_loss(fake_scores):
 
 @keras.saving.register_keras_serializable("keras_genai")
 class LSGAN(DCGAN):
-    """The model of Mao et al. (2017), with the networks of `DCGAN` and alternating updates."""
+    """The model of Mao et al. (2017), with the networks of `DCGAN` and alternating updates.
+
+    Args:
+        image_shape: (H, W, C), or None: from the data.
+        latent_dim: Z, the size of the noise.
+        base_filters: Channels at half the image's size; doubled at each further halving.
+        ema_decay: Share of the generator's moving average that is kept a step; 0 for none.
+        augment: "" or what D's images go through, such as "color,translation,cutout".
+        seed: Fixes weights, noise and data order.
+    """
 
     sure_d_loss = None  # the number of `DCGAN` is one of logistic losses
+
+    def __init__(
+        self,
+        image_shape=None,
+        latent_dim=128,
+        base_filters=32,
+        ema_decay=0.0,
+        augment="",
+        seed=None,
+        **kwargs,
+    ):
+        # `updates` and `r1_gamma` are set here, so that they cannot come in by `kwargs`.
+        super().__init__(
+            image_shape, latent_dim, base_filters, "alternating", ema_decay, augment, 0.0, seed,
+            **kwargs,
+        )  # fmt: skip
 
     def train_step(self, data):
         x_real = self.augmented(to_model(data["image"]))  # B H W C
@@ -86,13 +112,11 @@ def lsgan(
     base_filters: int = 32,
     ema_decay: float = 0.0,
     augment: str = "",
-    learning_rate: float = 2e-4,
+    learning_rate: float = 5e-4,
     seed: int | None = None,
 ):
     """Least squares GAN: a DCGAN whose discriminator solves a regression."""
-    model = LSGAN(
-        image_shape, latent_dim, base_filters, ema_decay=ema_decay, augment=augment, seed=seed
-    )
+    model = LSGAN(image_shape, latent_dim, base_filters, ema_decay, augment, seed)
     model.compile(
         per_network(
             generator=Adam(learning_rate, beta_1=0.5),

@@ -6,7 +6,7 @@ https://arxiv.org/abs/1802.05957
 Each weight matrix W of the discriminator D is divided by its largest singular value (equation 8,
 `layers/spectral.py`), so that each layer, and with them D, is Lipschitz continuous. D is then good
 to learn from wherever the generated images are, and needs no batch normalisation. The losses are
-hinges (equations 16 and 17, negated), D(x) a score:
+hinges (equation 16, negated, and equation 17), D(x) a score:
 
     d_loss = E_x[max(0, 1 - D(x))] + E_z[max(0, 1 + D(G(z)))]
     g_loss = -E_z[D(G(z))]
@@ -148,7 +148,7 @@ def discriminator_loss(real_scores, fake_scores):
 
 
 def generator_loss(fake_scores):
-    """Equation 17, negated: a scalar from scores (B, 1)."""
+    """Equation 17: a scalar from scores (B, 1)."""
     return -tf.reduce_mean(fake_scores)
 
 

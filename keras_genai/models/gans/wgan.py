@@ -14,14 +14,14 @@ most 1, the largest difference of its means is the Wasserstein distance of the t
 
 Weights within [-c, c] keep D's slope below some constant. D is to be near its optimum whenever G
 learns from it, so G moves after each `critic_steps` updates of D. Momentum made the training
-unstable, so the optimizer is RMSprop (section 4.3). Below, `loss` is `wasserstein`: of all these
+unstable, so the optimizer is RMSprop (section 4). Below, `loss` is `wasserstein`: of all these
 numbers it is the one that tells how good the images are.
 
 A batch is shared evenly among the updates of D, so that each has images of its own, as in
 algorithm 1: 320 images are 5 updates with 64, and one of G with as many new ones. The networks are
 those of `dcgan.py`.
 
-Shapes: B batch, H height, W width, C channels, Z latent size.
+Shapes: B batch, S share of a batch, H height, W width, C channels, Z latent size.
 """
 
 import keras
@@ -71,16 +71,20 @@ class WGAN(DCGAN):
         seed=None,
         **kwargs,
     ):
+        # `updates`, `augment` and `r1_gamma` are set here, so that they cannot come in by `kwargs`.
         super().__init__(
-            image_shape, latent_dim, base_filters, ema_decay=ema_decay, seed=seed, **kwargs
+            image_shape, latent_dim, base_filters, "alternating", ema_decay, "", 0.0, seed, **kwargs
         )
         self.critic_steps = critic_steps
         self.clip = clip
 
     def build_networks(self):
         self.generator = generator(self.image_shape, self.latent_dim, self.base_filters)
-        # A last bias would cancel in the difference of scores.
-        self.discriminator = discriminator(self.image_shape, self.base_filters, last_bias=False)
+        # A last bias would cancel in the difference of scores. Beside Keras's epsilon, 1e-3, the
+        # variances that clipped weights leave are nothing, and would not be normalised.
+        self.discriminator = discriminator(
+            self.image_shape, self.base_filters, epsilon=1e-5, last_bias=False
+        )
         self.ema_generator = self.averaged(self.generator)
 
     def train_step(self, data):
@@ -88,8 +92,11 @@ class WGAN(DCGAN):
         batch_size = tf.shape(x_real)[0]
         # G stands still while D learns: one pass draws the images for all updates of D.
         x_fake = self.generator(self.normal((batch_size, self.latent_dim)), training=True)
+        estimates = []
         for rows in shares(batch_size, self.critic_steps):
-            wasserstein = self.train_critic(tf.gather(x_real, rows), tf.gather(x_fake, rows))
+            own = [tf.gather(part, rows) for part in (x_real, x_fake)]  # S H W C each
+            estimates.append(self.train_critic(*own))
+        wasserstein = tf.reduce_mean(estimates)
 
         z = self.normal((tf.size(rows), self.latent_dim))
         with tf.GradientTape() as tape:
@@ -147,8 +154,8 @@ def wgan(
 ):
     """Wasserstein GAN with clipped weights: a loss that tells how good the images are."""
     model = WGAN(image_shape, latent_dim, base_filters, critic_steps, clip, ema_decay, seed)
-    # Four times the paper's rate, for ten minutes instead of days. Small weights have small
-    # gradients; Keras adds its epsilon, by default 1e-7, to their squares.
+    # Four times the paper's rate, for ten minutes instead of days. Behind small weights G's
+    # gradients are about 1e-5; Keras adds its epsilon, by default 1e-7, to their squares.
     model.compile(
         per_network(
             generator=keras.optimizers.RMSprop(learning_rate, epsilon=1e-16),

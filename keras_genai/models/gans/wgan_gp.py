@@ -68,8 +68,11 @@ class WGANGP(DCGAN):
         seed=None,
         **kwargs,
     ):
-        options = {"ema_decay": ema_decay, "augment": augment, "seed": seed, **kwargs}
-        super().__init__(image_shape, latent_dim, base_filters, **options)
+        # `updates` and `r1_gamma` are set here, so that they cannot come in by `kwargs`.
+        super().__init__(
+            image_shape, latent_dim, base_filters, "alternating", ema_decay, augment, 0.0, seed,
+            **kwargs,
+        )  # fmt: skip
         self.critic_steps = critic_steps
         self.penalty_weight = penalty_weight
 
@@ -87,12 +90,14 @@ class WGANGP(DCGAN):
         alpha = self.uniform((batch_size, 1, 1, 1))
         # G stands still while D learns: one pass draws the images for all updates of D.
         x_fake = self.generator(self.normal((batch_size, self.latent_dim)), training=True)
-        x_fake = self.augmented(x_fake)
+        x_fake, found = self.augmented(x_fake), []
         for rows in shares(batch_size, self.critic_steps):
             own = [tf.gather(part, rows) for part in (x_real, x_fake, alpha)]
             with tf.GradientTape() as tape:
-                d_losses = self.critic_losses(*own)
-            self.minimize(tape, d_losses["d_loss"], self.discriminator)
+                found.append(self.critic_losses(*own))
+            self.minimize(tape, found[-1]["d_loss"], self.discriminator)
+        # The means over the updates.
+        d_losses = {key: tf.reduce_mean([losses[key] for losses in found]) for key in found[0]}
 
         z = self.normal((tf.size(rows), self.latent_dim))
         with tf.GradientTape() as tape:
