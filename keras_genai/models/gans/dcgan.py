@@ -20,8 +20,8 @@ et al., 2018, https://arxiv.org/abs/1806.04498). It is off by default: after 25 
 made no difference.
 
 One batch of generated images serves both updates: D learns on it, then G learns from what the new D
-says of it. That saves a pass through G. With `updates="simultaneous"` G learns from what
-D said before its own update (simultaneous gradient descent), which saves a pass through D as well.
+says of it. That saves a pass through G. With `updates="simultaneous"` G learns from what D
+said before its own update (simultaneous gradient descent), which saves a pass through D as well.
 
 Of some hundred images D learns each by heart. With `augment="color,translation,cutout"` it judges
 T(x) and T(G(z)) with random changes T (`layers/augmentation.py`); both updates see one T(G(z)).
