@@ -53,6 +53,13 @@ def check_count(count: int, minimum: int) -> None:
         raise ValueError(f"At least {minimum} items a set are needed. Received: {count}")
 
 
+def check_setting(holds: bool, expected: str, **setting: float) -> None:
+    """An argument of a metric, `name=value`, is what it must be."""
+    if not holds:
+        ((name, value),) = setting.items()
+        raise ValueError(f"`{name}` must be {expected}. Received: {name}={value!r}")
+
+
 def as_probabilities(probabilities: ArrayLike) -> Array:
     """Class probabilities as float64 (N, K); each row adds up to 1."""
     p = as_features(probabilities)

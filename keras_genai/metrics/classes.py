@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_genai.metrics._checks import Array, as_labels, as_probabilities
+from keras_genai.metrics._checks import Array, as_labels, as_probabilities, check_setting
 from keras_genai.metrics.neighbours import nearest_distances
 
 Predict = Callable[[Array], Array]
@@ -52,6 +52,7 @@ def modes_covered(real: ArrayLike, fake: ArrayLike, least: float = 0.1) -> int:
         fake: probabilities (M, K) of samples.
         least: the share of a class's real frequency that counts as covered.
     """
+    check_setting(0 < least <= 1, "above 0 and at most 1", least=least)
     p, q = _shares(real, fake)
     return int(((q >= least * p) & (p > 0)).sum())
 

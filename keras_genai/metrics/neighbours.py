@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_genai.metrics._checks import Array, as_feature_pair
+from keras_genai.metrics._checks import Array, as_feature_pair, check_setting
 
 CHUNK = 1 << 22  # distances held at a time, 32 MB
 # Squared distances that differ by less, relative to the squared norms they are computed from,
@@ -37,8 +37,9 @@ def precision_recall(
         closed: whether a ball holds its surface (<=, the paper) or not (<, the package `prdc`).
 
     Raises:
-        ValueError: at most `k` items a set, other than finite features, different D.
+        ValueError: at most `k` items a set, k < 1, other than finite features, different D.
     """
+    check_setting(k >= 1, "at least 1", k=k)
     real, fake = _centred(real, fake, k)
     real_balls, fake_balls = _balls(real, k, closed), _balls(fake, k, closed)
     precise, recalled = np.zeros(len(fake), bool), np.zeros(len(real), bool)
@@ -64,8 +65,9 @@ def density_coverage(
         closed: whether a ball holds its surface (<=) or not (<, the authors' package `prdc`).
 
     Raises:
-        ValueError: at most `k` items a set, other than finite features, different D.
+        ValueError: at most `k` items a set, k < 1, other than finite features, different D.
     """
+    check_setting(k >= 1, "at least 1", k=k)
     real, fake = _centred(real, fake, k)
     balls = _balls(real, k, closed)
     held, covered = 0.0, np.zeros(len(real), bool)
@@ -158,6 +160,7 @@ def memorisation(
         tolerance: a sample is a copy if its distance is at most this share of the median distance
             of unseen items.
     """
+    check_setting(tolerance >= 0, "at least 0", tolerance=tolerance)
     distances, indices = nearest_distances(samples, train)
     unseen = np.sort(nearest_distances(test, train)[0])
     below = np.searchsorted(unseen, distances, side="left")
@@ -197,8 +200,11 @@ def different_bins(
         seed: draws the first centres.
 
     Raises:
-        ValueError: fewer items than bins, other than finite features, different D.
+        ValueError: fewer items than bins or no bins, alpha not between 0 and 1, other than finite
+            features, different D.
     """
+    check_setting(bins >= 1, "at least 1", bins=bins)
+    check_setting(0 < alpha < 1, "between 0 and 1", alpha=alpha)
     real, fake = _centred(real, fake, bins - 1)
     centres, real_bins = _k_means(real, bins, np.random.default_rng(seed))
     p = np.bincount(real_bins, minlength=bins) / len(real)

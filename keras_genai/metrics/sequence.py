@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_genai.metrics._checks import Array, check_count
+from keras_genai.metrics._checks import Array, check_count, check_setting
 
 Text = str | Sequence[Hashable]
 
@@ -103,9 +103,8 @@ def self_bleu(
     Raises:
         ValueError: too few samples, or a sample with too few tokens.
     """
-    check_count(num_samples, 2)
-    check_count(num_tokens, n)
-    tokens = _tokens(samples, num_samples, num_tokens)
+    check_setting(num_samples >= 2, "at least 2", num_samples=num_samples)
+    tokens = _tokens(samples, n, num_samples, num_tokens)
     logs = np.zeros(num_samples)
     for order in range(1, n + 1):
         counts = [Counter(_ngrams(text, order)) for text in tokens]
@@ -144,8 +143,8 @@ def distinct_n(
     Raises:
         ValueError: too few samples, or a sample with too few tokens.
     """
-    check_count(num_tokens, n)
-    grams = [g for text in _tokens(samples, num_samples, num_tokens) for g in _ngrams(text, n)]
+    check_setting(num_samples >= 1, "at least 1", num_samples=num_samples)
+    grams = [g for text in _tokens(samples, n, num_samples, num_tokens) for g in _ngrams(text, n)]
     return len(set(grams)) / len(grams)
 
 
@@ -153,8 +152,12 @@ def _ngrams(tokens: Sequence[Hashable], n: int) -> Any:
     return zip(*(itertools.islice(tokens, i, None) for i in range(n)), strict=False)
 
 
-def _tokens(samples: Sequence[Text], num_samples: int, num_tokens: int) -> list[Sequence[Hashable]]:
-    """The first tokens of the first samples, as many as asked for."""
+def _tokens(
+    samples: Sequence[Text], n: int, num_samples: int, num_tokens: int
+) -> list[Sequence[Hashable]]:
+    """The first tokens of the first samples, as many as asked for and at least one n-gram."""
+    check_setting(n >= 1, "at least 1", n=n)
+    check_setting(num_tokens >= n, f"at least n={n}", num_tokens=num_tokens)
     _check_list(samples)
     split = [text.split() if isinstance(text, str) else text for text in samples[:num_samples]]
     least = min(map(len, split), default=0)

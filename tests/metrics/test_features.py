@@ -217,21 +217,65 @@ def test_it_knows_a_uniform():
     assert probabilities[0].argmax() == 652 and probabilities[0, 652] > 0.2  # military uniform
 
 
-def test_tensors_are_read_without_torch():
-    """A file in the old format of PyTorch, as its pickles look, with a transposed tensor."""
-    values = np.arange(6, dtype="<f4")
+def torch_file(place=b"K\x00K\x03K\x02\x86K\x01K\x03\x86"):
+    """A file in the old format of PyTorch, as its pickles look.
+
+    Args:
+        place: offset, shape and strides of its one tensor: by default 0, (3, 2) and (1, 3), which
+            is transposed.
+    """
     opcodes = (
         b"\x80\x02ccollections\nOrderedDict\n)R(X\x06\x00\x00\x00weight"
         b"ctorch._utils\n_rebuild_tensor_v2\n("
         b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x00aX\x03\x00\x00\x00cpuK\x06NtQ"
-        b"K\x00K\x03K\x02\x86K\x01K\x03\x86\x89ccollections\nOrderedDict\n)RtRu."
+        + place
+        + b"\x89ccollections\nOrderedDict\n)RtRu."
     )
     head = [pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {})]
-    file = b"".join(
-        [*head, opcodes, pickle.dumps(["a"], 2), struct.pack("<q", 6), values.tobytes()]
-    )
-    tensors = efficientnet.read_tensors(io.BytesIO(file))
-    np.testing.assert_array_equal(tensors["weight"], values.reshape(2, 3).T)
+    values = np.arange(6, dtype="<f4").tobytes()
+    return b"".join([*head, opcodes, pickle.dumps(["a"], 2), struct.pack("<q", 6), values])
+
+
+def test_tensors_are_read_without_torch():
+    tensors = efficientnet.read_tensors(io.BytesIO(torch_file()))
+    np.testing.assert_array_equal(tensors["weight"], np.arange(6).reshape(2, 3).T)
+
+
+@pytest.mark.parametrize("missing", [4, 16, 26])
+def test_a_file_that_ends_early_is_refused(missing):
+    with pytest.raises(ValueError, match="ends early.*Received: .* bytes where .* should follow$"):
+        efficientnet.read_tensors(io.BytesIO(torch_file()[:-missing]))
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        b"K\x01K\x03K\x02\x86K\x01K\x03\x86",  # its last value lies one behind the storage
+        b"K\x00K\x03K\x03\x86K\x01K\x03\x86",
+        b"K\x00K\x03K\x02\x86K\x01K\x04\x86",
+        b"J\xff\xff\xff\xffK\x03K\x02\x86K\x01K\x03\x86",  # an offset of -1
+        b"K\x05K\x03K\x02\x86J\xff\xff\xff\xffK\x03\x86",  # a stride of -1
+        b"K\x00J\xff\xff\xff\xff\x85K\x01\x85",  # a shape of (-1,)
+        b"K\x00K\x03K\x02\x86K\x01\x85",  # one stride for two dimensions
+        b"G\x00\x00\x00\x00\x00\x00\x00\x00K\x03\x85K\x01\x85",  # an offset of 0.0
+    ],
+)
+def test_a_tensor_never_reaches_beyond_its_storage(place):
+    with pytest.raises(ValueError, match="'weight' reaches beyond.*Received: .* 6 values$"):
+        efficientnet.read_tensors(io.BytesIO(torch_file(place)))
+
+
+def test_weights_with_a_flipped_bit_are_refused(tmp_path, monkeypatch):
+    good = torch_file()
+    path = tmp_path / "flipped_weights" / efficientnet.FILE
+    path.parent.mkdir(parents=True)
+    (tmp_path / "flipped_weights" / "__init__.py").touch()
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 4]))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(efficientnet, "PACKAGE", "flipped_weights")
+    monkeypatch.setattr(efficientnet, "SHA256", hashlib.sha256(good).hexdigest())
+    with pytest.raises(ValueError, match=r"damaged.*Received: .*\.pth of .* with the sha256 \w+$"):
+        efficientnet.load()
 
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path):

@@ -107,6 +107,15 @@ def test_statistics_are_their_own_copy():
     np.testing.assert_array_equal(first.covariance, before)
 
 
+@few
+def test_statistics_computed_in_float32_are_taken():
+    x = np.random.default_rng(0).normal(size=(40, 64)).astype("float32") + 3
+    mean, single = x.mean(axis=0), (x - x.mean(axis=0)).T @ (x - x.mean(axis=0)) / np.float32(39)
+    assert np.linalg.eigvalsh(single).min() < 0.0
+    distance = frechet_distance(FeatureStatistics(mean, single, 40), x)
+    assert distance == pytest.approx(0.0, abs=1e-3)
+
+
 def test_different_numbers_of_items_are_refused():
     x = np.random.default_rng(0).normal(size=(30, 2))
     with pytest.raises(ValueError, match=r"bias .*kernel_distance.*Received: N=30 and N=29$"):

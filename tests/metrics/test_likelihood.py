@@ -40,6 +40,19 @@ def test_importance_nll_neither_overflows_nor_underflows():
         importance_nll([np.nan, 0.0])
 
 
+def test_importance_nll_of_grey_values_bounds_that_of_binarised_images():
+    """One of two codes, equally probable, says with which chance each of three pixels is 1."""
+    chances, grey = np.array([[0.2], [0.8]]), np.array([0.9, 0.5, 0.3])
+
+    def nll(x):  # q(z | x) = p(z), each code once: exact
+        log_p = x * np.log(chances) + (1 - x) * np.log(1 - chances)  # (2, 3)
+        return importance_nll(log_p.sum(axis=1)[:, None])[0]
+
+    binary = np.array([*np.ndindex(2, 2, 2)])
+    shares = np.prod(np.where(binary, grey, 1 - grey), axis=1)
+    assert nll(grey) > shares @ [nll(x) for x in binary] + 0.1
+
+
 def test_bits_of_uniform_noise_are_8_by_every_scale():
     d = 28 * 28
     # The density of noise uniform over 256 levels: 1/256 a level, times levels a unit.
@@ -66,5 +79,3 @@ def test_bits_per_character_do_not_depend_on_the_tokens():
     assert bits_per_character(words, 120) == pytest.approx(np.log2(27))
     single = np.full(1 << 20, 0.1, "float32")
     assert bits_per_character(single, 1 << 20) == pytest.approx(0.1 / np.log(2), rel=1e-7)
-    with pytest.raises(ValueError, match=r"Received: characters=0$"):
-        bits_per_character([], 0)

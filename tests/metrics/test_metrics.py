@@ -34,6 +34,50 @@ def _covariance(x):
     return statistics.covariance
 
 
+X = np.random.default_rng(0).normal(size=(20, 3))
+P = np.full((20, 2), 0.5)
+ONE, NAN = np.eye(2), float("nan")
+
+
+def _frechet(mean, covariance, count=20):
+    return metrics.frechet_distance(*[metrics.FeatureStatistics(mean, covariance, count)] * 2)
+
+
+REFUSED = [  # a call, the name in its message and what that says was received
+    (lambda: metrics.kernel_distance(X, X, subsets=0), "subsets", "subsets=0"),
+    (lambda: metrics.kernel_distance(X, X, subset_size=1), "subset_size", "subset_size=1"),
+    (lambda: metrics.inception_score(P, splits=0), "splits", "splits=0"),
+    (lambda: metrics.precision_recall(X, X, k=0), "k", "k=0"),
+    (lambda: metrics.precision_recall(X, X, k=-1), "k", "k=-1"),
+    (lambda: metrics.density_coverage(X, X, k=0), "k", "k=0"),
+    (lambda: metrics.different_bins(X, X, bins=0), "bins", "bins=0"),
+    (lambda: metrics.different_bins(X, X, bins=5, alpha=0), "alpha", "alpha=0"),
+    (lambda: metrics.different_bins(X, X, bins=5, alpha=NAN), "alpha", "alpha=nan"),
+    (lambda: metrics.memorisation(X, X, X, tolerance=-0.1), "tolerance", "tolerance=-0.1"),
+    (lambda: metrics.modes_covered(P, P, least=0.0), "least", "least=0.0"),
+    (lambda: metrics.self_bleu(["a b"], num_samples=1), "num_samples", "num_samples=1"),
+    (lambda: metrics.self_bleu(["a b"] * 2, 0, 2, 2), "n", "n=0"),
+    (lambda: metrics.distinct_n(["a b"], 3, 1, 2), "num_tokens", "num_tokens=2"),
+    (lambda: metrics.distinct_n(["a b"], 2, 0, 2), "num_samples", "num_samples=0"),
+    (lambda: metrics.importance_nll(np.zeros((0, 3))), "K draws", r"shape \(0, 3\), 0 NaN"),
+    (lambda: metrics.bits_per_dimension([1.0, NAN], 4, 1.0), "finite", "NaN or Inf in 1 of 2"),
+    (lambda: metrics.bits_per_dimension([], 4, 1.0), "at least one", "NaN or Inf in 0 of 0"),
+    (lambda: metrics.bits_per_dimension([1.0], 0, 1.0), "dimensions", "dimensions=0"),
+    (lambda: metrics.bits_per_dimension([1.0], 4, 0), "levels_per_unit", "levels_per_unit=0"),
+    (lambda: metrics.bits_per_character([NAN], 4), "finite", "NaN or Inf in 1 of 1"),
+    (lambda: metrics.bits_per_character([1.0], 0), "characters", "characters=0"),
+    (lambda: metrics.perplexity([1.0, NAN]), "finite", "NaN or Inf in 1 of 2"),
+    (lambda: metrics.perplexity([1.0, np.inf, NAN], [1, 1, 0]), "finite", "NaN or Inf in 1 of 2"),
+    (lambda: _frechet([0, 0], -ONE), "negative", "eigenvalues from -1 to -1"),
+    (lambda: _frechet([0, NAN], ONE), "finite", "1 values that are NaN or Inf"),
+    (lambda: _frechet([0, 0], np.inf * np.ones((2, 2))), "finite", "4 values that are NaN or Inf"),
+    (lambda: _frechet([0, 0], [[1, 0.5], [0, 1]]), "transpose", "elements that differ by 0.5"),
+    (lambda: _frechet([0, 0], np.eye(3)), "mean", r"shapes \(2,\) and \(3, 3\)"),
+    (lambda: _frechet([0, 0], None), "mean", r"shapes \(2,\) and \(\)"),
+    (lambda: _frechet([0, 0], ONE, count=1), "count", "count=1"),
+]
+
+
 def test_importing_metrics_needs_numpy_only():
     code = (
         "import sys, keras_genai.metrics; from importlib.metadata import packages_distributions\n"
@@ -74,6 +118,13 @@ def test_features_that_are_not_finite_are_refused(metric):
     bad[[5, 7], 1] = np.nan, np.inf
     with pytest.raises(ValueError, match=r"Received: NaN or Inf in 2 of 2000 rows$"):
         metric(x, bad)
+
+
+@pytest.mark.filterwarnings("ignore:The Fréchet distance")
+@pytest.mark.parametrize(("call", "name", "received"), REFUSED)
+def test_arguments_that_mean_nothing_are_refused(call, name, received):
+    with pytest.raises(ValueError, match=rf"{name}.*Received: .*{received}$"):
+        call()
 
 
 @pytest.mark.parametrize("metric", PAIRS)
