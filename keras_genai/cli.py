@@ -5,7 +5,6 @@ models or data imports Keras and TensorFlow, which takes seconds.
 """
 
 import argparse
-import difflib
 import json
 import re
 import shlex
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from keras_genai import __version__
-from keras_genai._text import BETWEEN_TEXTS, columns
+from keras_genai._text import BETWEEN_TEXTS, columns, did_you_mean
 
 INDEX = Path(__file__).parent / "zoo" / "index.json"
 PROG = "keras-genai"
@@ -136,8 +135,7 @@ def _refuse(word: str, parser: argparse.ArgumentParser) -> NoReturn:
 
 
 def _unknown(what: str, word: str, known: Iterable[str], hint: str) -> _UsageError:
-    close = difflib.get_close_matches(_with_underscores(word), [*dict.fromkeys(known)], n=3)
-    question = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
+    question = did_you_mean(_with_underscores(word), known)
     return _UsageError(f"No {what} of this name. {question}{hint}. Received: {word!r}")
 
 

@@ -5,7 +5,6 @@ images were resized, which part of the data. Definitions are in `keras_genai.met
 """
 
 import dataclasses
-import difflib
 import functools
 import json
 import math
@@ -20,7 +19,7 @@ import tensorflow as tf
 from keras_genai import __version__, metrics, pictures
 from keras_genai import data as data_module
 from keras_genai._log import say, warn
-from keras_genai._text import columns
+from keras_genai._text import columns, did_you_mean
 from keras_genai.data.images import adapt, reshape, reshape_images, validate_images
 from keras_genai.data.synthetic import LETTERS
 from keras_genai.metrics.features import NAMES, default_extractor, extractor
@@ -216,8 +215,7 @@ def check_names(names: Sequence[str], subject: "_Subject") -> None:
         raise ValueError(f"`metrics` is a list of names: [{names!r}]. Received: metrics={names!r}")
     for name in names:
         if name not in subject.METRICS:
-            close = difflib.get_close_matches(name, subject.METRICS, n=1, cutoff=0.4)
-            hint = f"Did you mean {close[0]!r}? " if close else ""
+            hint = did_you_mean(name, subject.METRICS)
             raise ValueError(
                 f"There is no metric of this name. {hint}There are {', '.join(subject.METRICS)}. "
                 f"Received: {name!r}"

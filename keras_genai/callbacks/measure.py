@@ -1,6 +1,5 @@
 """Metrics on validation data during training: `Measure` writes them, `QualityGate` judges."""
 
-import difflib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +8,7 @@ import keras
 
 from keras_genai import measuring
 from keras_genai._log import say, warn
+from keras_genai._text import did_you_mean
 from keras_genai.data import Dataset
 
 
@@ -155,9 +155,8 @@ def _higher_is_better(metric: str) -> bool:
         return name in measuring.HIGHER_IS_BETTER
     if name.endswith("loss"):
         return False
-    close = difflib.get_close_matches(metric, [f"val_{m}" for m in measuring.METRICS], n=1)
-    hint = f"did you mean {close[0]!r}? Else " if close else ""
+    hint = did_you_mean(metric, [f"val_{m}" for m in measuring.METRICS])
     raise ValueError(
-        f"QualityGate does not know whether more of this is better: {hint}pass "
+        f"QualityGate does not know whether more of this is better. {hint}Otherwise pass "
         f"higher_is_better=True or False. Received: metric={metric!r}"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import re
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_genai._text import did_you_mean
 from keras_genai.data import arrays, folder, synthetic, text, tfds_source
 from keras_genai.data.base import DataError, Dataset, ImageShape, Source, describe
 from keras_genai.data.images import adapt, reshape
@@ -184,8 +184,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _unknown(name: str) -> DataError:
-    close = difflib.get_close_matches(name, [*names(), *KNOWN], n=3)
-    hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
+    hint = did_you_mean(name, [*names(), *KNOWN])
     return DataError(
         f"There is no data set and no file or folder of this name. {hint}Embedded sets: "
         f"{', '.join(names())}; others come from TensorFlow Datasets. A string is a name or a "

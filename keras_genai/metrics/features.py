@@ -14,7 +14,6 @@ Shapes: N images, H height, W width, C channels, D features, K classes.
 """
 
 import dataclasses
-import difflib
 import functools
 import importlib.util
 import weakref
@@ -26,6 +25,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from keras_genai._text import did_you_mean
 from keras_genai.metrics import efficientnet, inception, small
 
 RESIZE_MODES = ("clean", "legacy_tensorflow")
@@ -188,8 +188,7 @@ def _named(name: str) -> Extractor:
     if name == "efficientnet_lite0":
         function = _compiled(efficientnet.load())
         return Extractor(name, function, efficientnet.IMAGE_SHAPE, batch_size=32)
-    close = difflib.get_close_matches(name, NAMES, n=1)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
+    hint = did_you_mean(name, NAMES)
     raise ValueError(
         f"There is no feature extractor of this name. {hint}There are {', '.join(NAMES)}, any "
         f"keras.Model and any callable. Received: {name!r}"

@@ -1,6 +1,7 @@
 """Feature extractors: sizes, names, the networks in the package and the one that is downloaded."""
 
 import dataclasses
+import hashlib
 import importlib.util
 import io
 import pickle
