@@ -321,6 +321,14 @@ def test_only_the_seed_may_differ(run, runs, catalogue):
         publish([runs[1], run], catalogue)
 
 
+def test_a_reproduced_run_is_one_of_the_experiment(run, runs, catalogue):
+    """`reproduce` passes what the data settled in the published run."""
+    config = json.loads((run / "config.json").read_text())
+    assert config["arguments"]["image_shape"] is None
+    change(run / "config.json", arguments={**config["arguments"], **config["settled"]})
+    assert len(published.read(publish([run, runs[1]], catalogue))["trainings"]) == 2
+
+
 def test_a_run_from_before_a_parameter_had_its_default(run, runs, catalogue):
     config = json.loads((run / "config.json").read_text())
     older = {key: value for key, value in config["arguments"].items() if key != "learning_rate"}

@@ -235,7 +235,7 @@ def _config(folder: Path) -> dict[str, Any]:
 def check_one_experiment(folders: Sequence[Path], configs: Sequence[Mapping[str, Any]]) -> None:
     """All runs must be the same but for the seed, which must differ."""
     keys = (
-        "recipe", "settled", "data", "data_fingerprint", "validation_split", "batch_size",
+        "recipe", "data", "data_fingerprint", "validation_split", "batch_size",
         "steps_per_epoch", "shuffle",
     )  # fmt: skip
     first = configs[0]
@@ -254,10 +254,13 @@ def check_one_experiment(folders: Sequence[Path], configs: Sequence[Mapping[str,
 
 
 def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """All that a training depends on but its seed; the recipe may have a parameter since."""
+    """All that a training depends on but its seed; the recipe may have a parameter since.
+
+    What the data settled counts alike whether it was given, as `reproduce` does, or not.
+    """
     defaults = {p["name"]: p["default"] for p in registry.info(config["recipe"]).parameters}
-    arguments = json.loads(json.dumps({**defaults, **config["arguments"], "seed": None}))
-    return {**arguments, "keras_genai": config["versions"].get("keras_genai")}
+    arguments = {**defaults, **config["arguments"], **config["settled"], "seed": None}
+    return {**json.loads(json.dumps(arguments)), "keras_genai": config["versions"].get("keras_genai")}
 
 
 def check_one_length(folders: Sequence[Path], trainings: Sequence[Mapping[str, Any]]) -> None:
