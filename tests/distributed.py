@@ -12,13 +12,13 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
-from contract_data import images, labelled, text, training_data
+from contract_data import images, labelled, text
 
 from keras_genai import distribution, zoo
 from keras_genai.layers import Dropout
 
 QUIET = {"batch_size": 8, "verbose": 0}
-REPLICATED = ("cgan", "char_rnn", "gan", "sngan", "vae")  # labels; a vector beside the weights
+REPLICATED = {"char_rnn": {}, "gan": {}, "sngan": {"projection": True}, "vae": {}}
 SMALL = {"epochs": 2, "steps_per_epoch": 2, **QUIET}
 
 
@@ -77,17 +77,19 @@ def two_replicas(folder):
 
 
 def fit_and_evaluate(name, strategy, folder):
-    """Trains as the contract suite does, and evaluates with and without the strategy."""
-    data = training_data(name)
-    model, run = make(name, strategy), f"{folder}/{name}"
+    """Trains as the contract suite does, and evaluates with and without the strategy.
+
+    `sngan` takes labels here, and has a vector beside the weights.
+    """
+    model, run = make(name, strategy, **REPLICATED[name]), f"{folder}/{name}"
+    # The last batch to evaluate has one item, so that one replica has none.
+    if model.modality == "text":
+        data = held_out = text()
+    else:
+        data, held_out = (labelled(), labelled(9)) if model.takes_labels else (images(), images(9))
     history = model.fit(data, validation_split=0.4, run_dir=run, **SMALL).history
     values = [strategy.experimental_local_results(v.value) for v in model.variables]
-    # The last batch has one item, so that one replica has none.
-    if model.modality == "image":
-        held_out = labelled(9) if model.takes_labels else images(9)
-    else:
-        held_out = data
-    options = {"batch_size": 4, "verbose": 0, "return_dict": True}
+    options = {**QUIET, "return_dict": True}  # batches as in validation: nothing is traced anew
     alone = zoo.load(run)
     alone.run_eagerly = True  # a few steps are quicker than a graph
     return {

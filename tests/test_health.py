@@ -13,13 +13,20 @@ from keras_genai import pictures, zoo
 from keras_genai.callbacks import health
 
 QUIET = {"batch_size": 8, "verbose": 0}
-LONG = {"steps_per_epoch": 150, "epochs": 4, "run_dir": False}
+LONG = {"steps_per_epoch": 100, "epochs": 4, "run_dir": False}
+SHORT = {"steps_per_epoch": 2, "epochs": 1, "run_dir": False}
 
 
 @pytest.fixture(autouse=True)
 def unlimited(monkeypatch):
     """Checks after every epoch: these trainings take less time than a check."""
     monkeypatch.setattr(health, "BUDGET", float("inf"))
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Checks from the first epoch on, for what is wrong from the start."""
+    monkeypatch.setattr(health, "FIRST_STEP", 1)
 
 
 def advice(history):
@@ -58,6 +65,7 @@ def test_a_diverged_training_stops_at_its_step(name, network, tmp_path):
     assert all(np.isfinite(v.numpy()).all() for v in kept.variables)
     # What is in the folder trains on.
     again = tiny(name)
+    again.run_eagerly = True  # a few steps are quicker than a graph
     again.fit(data, epochs=1, run_dir=tmp_path / "run", **QUIET)
     assert again.progress.epoch == 1
 
@@ -82,13 +90,14 @@ def test_advice_is_said_kept_and_drawn_once(tmp_path, capsys):
         assert (curve == (tmp_path / "run" / "loss.png").read_bytes()) == same
     # A continued run has said it already.
     again = tiny("gan", learning_rate=2e-3)
-    more = {**LONG, "epochs": 7, "run_dir": tmp_path / "run"}
+    more = {**LONG, "epochs": 5, "run_dir": tmp_path / "run"}
     assert said[0][:20] not in str(again.fit(images(), **more, **QUIET).advice)
 
 
-def test_samples_that_are_alike_are_noticed():
+def test_samples_that_are_alike_are_noticed(at_once):
     model = tiny("dcgan", data=images(), learning_rate=0.0)
-    history = model.fit(images(), **LONG, **QUIET)
+    model.run_eagerly = True
+    history = model.fit(images(), **SHORT, **QUIET)
     assert "nearly the same" in advice(history)[0]
 
 
@@ -100,7 +109,7 @@ def test_a_collapsed_generator_is_noticed():
     model = tiny("gan", data=images())
     model.optimizer_of("discriminator").learning_rate = 0.0
     model.optimizer_of("generator").learning_rate = 2e-2
-    history = model.fit(images(), **{**LONG, "epochs": 2}, **QUIET)
+    history = model.fit(images(), **{**LONG, "steps_per_epoch": 150, "epochs": 2}, **QUIET)
     assert history.history["g_loss"][-1] < 0.1, "by its loss it has won"
     assert ["nearly the same" in s and "collapsed" in s for s in advice(history)] == [True]
 
@@ -113,9 +122,10 @@ def test_a_collapsed_posterior_is_noticed():
     assert any("posterior has collapsed" in sentence for sentence in advice(history))
 
 
-def test_an_unused_vocabulary_is_noticed():
+def test_an_unused_vocabulary_is_noticed(at_once):
     model = tiny("char_rnn", vocabulary=string.printable)
-    history = model.fit(text(), **LONG, **QUIET)
+    model.run_eagerly = True
+    history = model.fit(text(), **SHORT, **QUIET)
     assert "of the 100 characters" in advice(history)[0]
 
 
