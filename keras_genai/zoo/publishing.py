@@ -260,7 +260,10 @@ def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     defaults = {p["name"]: p["default"] for p in registry.info(config["recipe"]).parameters}
     arguments = {**defaults, **config["arguments"], **config["settled"], "seed": None}
-    return {**json.loads(json.dumps(arguments)), "keras_genai": config["versions"].get("keras_genai")}
+    return {
+        **json.loads(json.dumps(arguments)),
+        "keras_genai": config["versions"].get("keras_genai"),
+    }
 
 
 def check_one_length(folders: Sequence[Path], trainings: Sequence[Mapping[str, Any]]) -> None:
