@@ -385,7 +385,7 @@ def test_the_command_writes_numbers_and_a_picture(tmp_path, capsys):
     assert found["data"] == "digits" and found["metrics"][0]["samples"] == 64
     assert (run / "measure.png").stat().st_size > 5000
     assert cli.main(["measure", str(run), "--samples", "64", "--metrics", "KDD"]) == 2
-    assert "Did you mean 'KD'?" in capsys.readouterr().err
+    assert "Did you mean 'KD' or 'KID'?" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -260,7 +260,7 @@ def _check_value(recipe: str, parameter: Mapping[str, Any], value: Any) -> None:
         "bool": ("True or False", isinstance(value, bool | np.bool_)),
         "str": ("a string", isinstance(value, str)),
         "shape": (
-            "whole numbers such as (28, 28, 1)",
+            "positive whole numbers such as (28, 28, 1)",
             len(sides) > 0 and all(isinstance(n, int | np.integer) and n > 0 for n in sides),
         ),
     }[kind]
