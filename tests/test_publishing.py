@@ -128,6 +128,8 @@ def test_a_card_shows_the_command_only_if_there_is_one(published_once):
     [
         ({"closer_to_train": 0.5, "copies": 0.0}, "No sign of it: samples are no closer .*, and 0"),
         ({"closer_to_train": 0.9, "copies": 0.0}, "There are signs of it: samples are closer to"),
+        ({"closer_to_train": 1.0}, "There are signs of it: samples are closer to"),
+        ({"closer_to_train": 0.0}, "No sign of it: samples are no closer to"),
         ({"copies": 0.2}, "There are signs of it: 200 of 1,000 samples are copies"),
         ({"longest_copy": 40}, "No sign of it: phrases, not passages,.* longest of 40 characters"),
         ({"longest_copy": 400}, "There are signs of it: passages .* longest of 400 characters"),
@@ -136,13 +138,17 @@ def test_a_card_shows_the_command_only_if_there_is_one(published_once):
 def test_a_card_says_in_words_whether_it_is_memorised(published_once, metrics, verdict):
     entry, folder = published_once
     (row, _) = entry["metrics"]
-    rows = [{**row, "name": name, "values": [value]} for name, value in metrics.items()]
+    rows = [
+        {**row, "name": name, "values": [value],
+         "standard_error": measuring_module._share_error(value, row["samples"])}
+        for name, value in metrics.items()
+    ]  # fmt: skip
     after = cards.card({**entry, "metrics": rows}, folder).split("## Is it memorised?\n\n")[1]
     assert re.match(verdict, after)
 
 
 def test_a_card_explains_every_metric():
-    known = {*measuring_module._Images.METRICS, *measuring_module._Texts.METRICS}
+    known = {*measuring_module.METRICS}
     assert known == {*cards.MEANINGS}
     higher = {name for name, (_, better) in cards.MEANINGS.items() if better.startswith("higher")}
     assert higher == {*measuring_module.HIGHER_IS_BETTER}

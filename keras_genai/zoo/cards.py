@@ -297,7 +297,7 @@ def _copying(row: Mapping[str, Any]) -> tuple[bool, str]:
     """Whether a number of these weights is a sign of memorisation, and what it says in words."""
     value, count, limit = row["values"][0], row["samples"], MEMORISATION[row["name"]]
     if row["name"] == "closer_to_train":
-        sign = value > 0.5 + limit * row["standard_error"]
+        sign = value > 0.5 + limit * (row["standard_error"] or 0.0)  # none or all: no estimate
         degree = "closer" if sign else "no closer"
         return sign, f"samples are {degree} to training images than unseen real images are"
     if row["name"] == "copies":

@@ -101,9 +101,7 @@ def parse(data: bytes, model: Any, path: Path) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
             found = {member.filename: _array(archive, member) for member in members}
-    except (
-        Exception
-    ) as error:  # zipfile and NumPy's header, a Python literal, raise almost anything
+    except Exception as error:  # the archive, or a header: that is a Python literal
         raise ValueError(
             f"This is not a file of weights: {type(error).__name__}, {error}. "
             f"Received: {str(path)!r}"
