@@ -527,7 +527,7 @@ def _add_measure(commands: Any) -> None:
 def _measure(args: argparse.Namespace) -> None:
     from keras_genai import measure, zoo
     from keras_genai._files import write_text
-    from keras_genai.zoo import published
+    from keras_genai.zoo import loading, published
 
     model = zoo.load(args.path)
     if not args.path.exists() or (args.path / published.ENTRY).exists():
@@ -537,6 +537,10 @@ def _measure(args: argparse.Namespace) -> None:
             f"`measure(zoo.load(name), data)`. Received: {str(args.path)!r}"
         )
     folder = args.path if args.path.is_dir() else args.path.parent
+    # Another file of a model does not speak for the run whose folder it lies in.
+    is_run = args.path == folder or args.path.name == loading.CHECKPOINT
+    prefix = "" if is_run else f"{args.path.stem}."
+    numbers, picture = folder / f"{prefix}metrics.json", folder / f"{prefix}measure.png"
     table = measure(
         model,
         _held_out(args, model, folder),
@@ -546,13 +550,9 @@ def _measure(args: argparse.Namespace) -> None:
         features=args.features,
     )
     print(table)
-    write_text(folder / "metrics.json", table.to_json())
-    table.save_picture(folder / "measure.png")
-    print(
-        columns(
-            [("Numbers", str(folder / "metrics.json")), ("Picture", str(folder / "measure.png"))]
-        )
-    )
+    write_text(numbers, table.to_json())
+    table.save_picture(picture)
+    print(columns([("Numbers", str(numbers)), ("Picture", str(picture))]))
 
 
 def _held_out(args: argparse.Namespace, model: Any, folder: Path) -> Any:

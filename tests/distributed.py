@@ -19,6 +19,7 @@ from keras_genai.layers import Dropout
 
 QUIET = {"batch_size": 8, "verbose": 0}
 REPLICATED = {"char_rnn": {}, "gan": {}, "sngan": {"projection": True}, "vae": {}}
+SHAPE = (8, 8, 1)  # so that the graphs, which are built twice, are small
 SMALL = {"epochs": 2, "steps_per_epoch": 2, **QUIET}
 
 
@@ -86,7 +87,8 @@ def fit_and_evaluate(name, strategy, folder):
     if model.modality == "text":
         data = held_out = text()
     else:
-        data, held_out = (labelled(), labelled(9)) if model.takes_labels else (images(), images(9))
+        make_data = labelled if model.takes_labels else images
+        data, held_out = make_data(48, SHAPE), make_data(9, SHAPE)
     history = model.fit(data, validation_split=0.4, run_dir=run, **SMALL).history
     values = [strategy.experimental_local_results(v.value) for v in model.variables]
     options = {**QUIET, "return_dict": True}  # batches as in validation: nothing is traced anew
@@ -141,13 +143,13 @@ def noise(strategy):
 
 def continued(strategy, folder):
     """The step at which Ctrl-C cut a run, and the fingerprint of that run, continued."""
-    first, second = make("vae", strategy), make("vae", strategy)
+    first, second = make("gan", strategy), make("gan", strategy)
     options = {"validation_split": 0.4, "run_dir": f"{folder}/cut", **SMALL}
     with strategy.scope():  # `fit` may also stand inside
         try:
-            first.fit(images(), callbacks=Kill(signal.SIGINT), **options)
+            first.fit(images(48, SHAPE), callbacks=Kill(signal.SIGINT), **options)
         except KeyboardInterrupt:
-            second.fit(images(), **options)
+            second.fit(images(48, SHAPE), **options)
     return [first.progress.step, digest(second)]
 
 
@@ -184,7 +186,7 @@ def worker(folder, victim):
     model = make("gan", strategy)
     kill = [Kill(signal.SIGKILL)] if me == int(victim) else None
     options = {"validation_split": 0.4, "run_dir": f"{folder}/run", "callbacks": kill, **SMALL}
-    model.fit(images(), **options)
+    model.fit(images(48, SHAPE), **options)
     model.save(f"{folder}/{me}.keras")
     return digest(model)
 

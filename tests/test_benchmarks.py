@@ -7,8 +7,9 @@ import os
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
-from contract_data import METRIC
+from contract_data import METRIC, tiny, training_data
 
 from keras_genai import zoo
 
@@ -53,7 +54,7 @@ def test_the_page_is_made_from_run_folders(gans, tmp_path):
     networks = model.generator.count_params(), model.discriminator.count_params()
     parameters = " + ".join(f"{count:,}" for count in networks)
     assert row == f"| `gan` | 2 | {parameters} | 150 | 3.5 ± 2.1 |"
-    assert "## blobs\n\nminutes: 1.0; batches of: 8; hardware: a machine; software: keras 3" in page
+    assert "## blobs\n\nminutes of the first training: 1.0; batches of: 8; hardware: a machine; software: keras 3" in page
     assert "commit: c0; samples: 1,000 (test)\n" in page
 
 
@@ -64,20 +65,37 @@ def test_runs_that_differ_in_more_than_their_seed_are_not_averaged(gans, tmp_pat
         gans.page(tmp_path)
 
 
-def test_only_what_is_missing_is_done(gans, tmp_path, monkeypatch):
-    run, calls, clock, broken = tmp_path / "0", [], itertools.count(), [True]
+@pytest.fixture
+def calls(gans, tmp_path, monkeypatch):
+    """What `gans` has run, by the first word; each leaves behind what the real one would."""
+    calls, clock = [], itertools.count()
 
     def command(*words):
-        calls.append(words[0])
-        if words[0] == "measure" and broken:
-            raise subprocess.CalledProcessError(broken.pop(), "measure")
+        _, _, verb, *_ = words if words[0] == "-m" else (0, 0, "steps")
+        calls.append(verb)
+        run = tmp_path / str(words[-2] if verb == "steps" else words[-1]).rpartition("/")[2]
+        if verb == "train":
+            run = words[words.index("--run_dir") + 1]
         run.mkdir(exist_ok=True)
-        path = run / {"train": "checkpoint.keras", "measure": "metrics.json"}[words[0]]
+        path = run / ("metrics.json" if verb == "measure" else "checkpoint.keras")
         path.touch()
         os.utime(path, (time := next(clock), time))
         (run / "history.csv").write_text("epoch,step,seconds\n1,3,120.4\n")
 
     monkeypatch.setattr(gans, "command", command)
+    return calls
+
+
+def test_only_what_is_missing_is_done(gans, tmp_path, calls, monkeypatch):
+    command, broken = gans.command, [True]
+
+    def fail_once(*words):
+        command(*words)
+        if "measure" in words and broken:
+            (tmp_path / "0" / "metrics.json").unlink()
+            raise subprocess.CalledProcessError(broken.pop(), "measure")
+
+    monkeypatch.setattr(gans, "command", fail_once)
     for minutes, expected in (
         (2, ["train", "measure"]),  # which fails, and does not end the others
         (2, ["measure"]),
@@ -85,5 +103,25 @@ def test_only_what_is_missing_is_done(gans, tmp_path, monkeypatch):
         (3, ["train", "measure"]),  # more minutes go on with the run
     ):
         calls.clear()
-        gans.finish(run, "gan", "mnist", 0, minutes)
+        gans.finish(tmp_path / "0", "gan", "mnist", 0, minutes)
         assert calls == expected
+
+
+def test_further_trainings_make_as_many_steps_as_the_first(gans, tmp_path, calls):
+    gans.finish(tmp_path / "1", "gan", "mnist", 1, 2)
+    assert calls == [], "the first says how many"
+    gans.finish(tmp_path / "0", "gan", "mnist", 0, 2)
+    calls.clear()
+    gans.finish(tmp_path / "1", "gan", "mnist", 1, 2)
+    gans.finish(tmp_path / "1", "gan", "mnist", 1, 2)
+    assert calls == ["steps", "measure"]
+
+
+def test_a_training_ends_within_an_epoch(gans, tmp_path, monkeypatch):
+    model = tiny("gan", seed=1)
+    monkeypatch.setattr(zoo, "get", lambda name, seed: model)
+    np.save(tmp_path / "images.npy", np.tile(training_data("gan"), (7, 1, 1, 1)))
+    gans.train("gan", str(tmp_path / "images.npy"), "3", "1", tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    row = gans.rows_of(tmp_path / "run")[-1]
+    assert (config["steps_per_epoch"], row["epoch"], row["step"]) == (2, "2", "3")

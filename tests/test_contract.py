@@ -15,7 +15,7 @@ import graphs
 import keras
 import numpy as np
 import pytest
-from contract_data import measured_run, tiny, training_data
+from contract_data import FEW, measured_run, tiny, training_data
 
 from keras_genai import zoo
 from keras_genai.zoo import published
@@ -155,6 +155,8 @@ def test_save_and_load_keep_everything(name, tmp_path):
     assert loaded.progress == model.progress
     with pytest.raises(ValueError, match=r"overwrite=False.*Received: "):
         model.save(tmp_path / "model.keras", overwrite=False)
+    if name not in FEW:
+        return  # the interrupted run below goes on from a file too
     loaded.jit_compile = False  # as `tiny` has set it for `model`
     more = {"epochs": 1, "steps_per_epoch": 3, "run_dir": False}
     histories = [one.fit(data_of(name), **more, **QUIET).history for one in (model, loaded)]

@@ -413,7 +413,8 @@ def test_data_are_asked_for_where_nothing_names_them(run_on_digits, tmp_path, ca
     assert cli.main(["measure", str(path), *MEASURE]) == 2
     assert "name data with --data" in capsys.readouterr().err
     assert cli.main(["measure", str(path), "--data", "digits", *MEASURE]) == 0
-    assert json.loads((tmp_path / "metrics.json").read_text())["data"] == "digits"
+    assert json.loads((tmp_path / "copy.metrics.json").read_text())["data"] == "digits"
+    assert not (tmp_path / "metrics.json").exists(), "in a run folder it is the run's"
 
 
 def test_data_that_have_changed_are_taken_only_if_they_are_named(run_on_digits, tmp_path, capsys):
