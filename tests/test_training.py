@@ -25,16 +25,16 @@ def rows_of(folder):
 
 
 def test_minutes_stop_by_the_clock(tmp_path):
-    model = tiny()
+    model, again = tiny("gan"), tiny("gan")
+    model.run_eagerly = True  # tracing a graph could take all the time there is
     start = time.monotonic()
-    model.fit(images(4000), minutes=0.08, run_dir=tmp_path / "run", **QUIET)
-    assert 4.5 < time.monotonic() - start < 30
-    assert model.progress.step > 5
+    model.fit(images(4000), minutes=0.05, run_dir=tmp_path / "run", **QUIET)
+    assert 2.9 < time.monotonic() - start < 30
+    assert model.progress.step > 1
     assert rows_of(tmp_path / "run")[-1]["step"] == str(model.progress.step)
     # The clock of a continued run goes on: its time is spent.
     step, rows = model.progress.step, rows_of(tmp_path / "run")
-    again = tiny()
-    again.fit(images(4000), minutes=0.08, run_dir=tmp_path / "run", **QUIET)
+    again.fit(images(4000), minutes=0.05, run_dir=tmp_path / "run", **QUIET)
     assert again.progress.step == step
     assert rows_of(tmp_path / "run") == rows
 
