@@ -50,9 +50,14 @@ def inception_2015(tmp_path, monkeypatch):
     features._named.cache_clear()
 
 
-# These wait for processes or for the clock: first, so that none is left for one worker at the end.
-SLOW = ("test_distribution", "test_notebooks", "test_learning", "test_interruptions")
+# The longest files, and those that wait for processes or for the clock: first, so that no worker is
+# left alone with them at the end.
+FIRST = (
+    "test_contract", "test_notebooks", "test_distribution", "test_learning", "test_interruptions",
+    "test_training",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.stem not in SLOW)
+    place = {name: i for i, name in enumerate(FIRST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(FIRST)))

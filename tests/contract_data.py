@@ -51,6 +51,13 @@ def tiny(name="dcgan", **overrides):
     return model
 
 
+def eager(name="gan", **overrides):
+    """As `tiny`, without graphs, which is quicker where a few steps will do."""
+    model = tiny(name, **overrides)
+    model.run_eagerly = True
+    return model
+
+
 METRIC = {
     "name": "FD-blobs", "value": 2.0, "standard_error": 0.1, "samples": 1000,
     "features": "blobs", "resize": "none", "split": "test",

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from contract_data import FEW, images, text, tiny, training_data
+from contract_data import FEW, eager, images, text, tiny, training_data
 
 from keras_genai import pictures, zoo
 from keras_genai.callbacks import health
@@ -44,7 +44,7 @@ def advice(history):
 )
 def test_a_diverged_training_stops_at_its_step(name, network, tmp_path):
     """The learning rate of one network becomes absurd at the fourth step."""
-    model = tiny(name)
+    model = eager(name)
     model.settle(training_data(model.recipe))
     optimizer = model.optimizer_of(network)
 
@@ -64,8 +64,7 @@ def test_a_diverged_training_stops_at_its_step(name, network, tmp_path):
     assert kept.progress.step == 0
     assert all(np.isfinite(v.numpy()).all() for v in kept.variables)
     # What is in the folder trains on.
-    again = tiny(name)
-    again.run_eagerly = True  # a few steps are quicker than a graph
+    again = eager(name)
     again.fit(data, epochs=1, run_dir=tmp_path / "run", **QUIET)
     assert again.progress.epoch == 1
 

@@ -8,12 +8,11 @@ import sys
 import zipfile
 from pathlib import Path
 
-import contract_data
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from contract_data import images, training_data
+from contract_data import eager, images, training_data
 from test_training import QUIET, rows_of
 
 from keras_genai import cli, zoo
@@ -47,15 +46,8 @@ t.train(name, folder, callbacks=Die())
 """
 
 
-def tiny(name="gan", **overrides):
-    """A model without graphs, which is quicker where a few steps will do."""
-    model = contract_data.tiny(name, **overrides)
-    model.run_eagerly = True
-    return model
-
-
 def train(name, folder, **options):
-    model = tiny(name)
+    model = eager(name)
     data = training_data(model.recipe)
     model.fit(data, epochs=2, run_dir=folder, steps_per_epoch=5, **options, **QUIET)
     return model
@@ -119,7 +111,7 @@ def test_in_a_notebook_the_history_is_returned(tmp_path, monkeypatch, capsys):
     stop = keras.callbacks.LambdaCallback(
         on_train_batch_begin=lambda batch, logs: batch == 2 and signal.raise_signal(signal.SIGINT)
     )
-    model = tiny()
+    model = eager()
     history = model.fit(images(), epochs=2, run_dir=tmp_path / "run", callbacks=stop, **QUIET)
     assert history.epoch == [] and model.progress.step == 3
     assert "goes on from here" in capsys.readouterr().out
@@ -144,7 +136,7 @@ def test_a_folder_that_is_refused_is_left_as_it_was(tmp_path):
     kept.parent.mkdir()
     kept.write_text("mine")
     with pytest.raises(ValueError, match=r"not a run's.*Received: "):
-        tiny().fit(images(), epochs=1, run_dir=tmp_path, **QUIET)
+        eager().fit(images(), epochs=1, run_dir=tmp_path, **QUIET)
     assert kept.read_text() == "mine"
 
 
@@ -181,7 +173,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
-    model = tiny()
+    model = eager()
     with pytest.raises(OSError, match=r"cannot be written.*Received: "):
         model.fit(images(), epochs=1, run_dir=tmp_path / "file" / "run", **QUIET)
     monkeypatch.setenv("KERAS_GENAI_RUNS", str(tmp_path / "file"))
@@ -191,10 +183,10 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path, monkeypatc
 
 
 def test_damaged_checkpoints_are_refused_and_the_model_is_unchanged(tmp_path):
-    tiny().fit(images(), epochs=1, run_dir=tmp_path / "run", **QUIET)
+    eager().fit(images(), epochs=1, run_dir=tmp_path / "run", **QUIET)
     file = tmp_path / "run" / "checkpoint.keras"
     good = file.read_bytes()
-    model = tiny(data=images())
+    model = eager(data=images())
     before = [v.numpy() for v in model.variables]
     flipped = bytearray(good)
     flipped[len(good) // 2] ^= 4
@@ -212,7 +204,7 @@ def test_damaged_checkpoints_are_refused_and_the_model_is_unchanged(tmp_path):
 
 @pytest.mark.parametrize("package", ["keras", "keras_genai"])
 def test_files_of_newer_versions_are_refused(package, tmp_path):
-    tiny(data=images()).save(tmp_path / "model.keras")
+    eager(data=images()).save(tmp_path / "model.keras")
     with zipfile.ZipFile(tmp_path / "model.keras") as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     name = {"keras": "metadata.json", "keras_genai": "config.json"}[package]
@@ -234,10 +226,10 @@ def test_out_of_memory_says_what_to_try(tmp_path):
             if batch == 2:
                 raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
-    model = tiny()
+    model = eager()
     with pytest.raises(MemoryError, match=r"smaller batch_size.*Received: OOM"):
         model.fit(images(), epochs=1, run_dir=tmp_path / "run", callbacks=Greedy(), **QUIET)
     assert zoo.load(tmp_path / "run").progress.step == 0
-    model = tiny()
+    model = eager()
     model.fit(images(), epochs=1, run_dir=tmp_path / "run", **QUIET)
     assert model.progress.epoch == 1

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from contract_data import FEW, images, text, tiny, training_data
+from contract_data import FEW, eager, images, text, tiny, training_data
 from PIL import Image
 
 from keras_genai import pictures, zoo
@@ -25,8 +25,7 @@ def rows_of(folder):
 
 
 def test_minutes_stop_by_the_clock(tmp_path):
-    model, again = tiny("gan"), tiny("gan")
-    model.run_eagerly = True  # tracing a graph could take all the time there is
+    model, again = eager(), eager()  # tracing a graph could take all the time there is
     start = time.monotonic()
     model.fit(images(4000), minutes=0.05, run_dir=tmp_path / "run", **QUIET)
     assert 2.9 < time.monotonic() - start < 30
@@ -42,7 +41,7 @@ def test_minutes_stop_by_the_clock(tmp_path):
 def test_a_run_killed_in_its_first_save_starts_again(tmp_path):
     (tmp_path / "samples").mkdir()
     (tmp_path / ".checkpoint.0123abcd.tmp.keras").write_bytes(b"half")
-    tiny().fit(images(), epochs=1, run_dir=tmp_path, **QUIET)
+    eager().fit(images(), epochs=1, run_dir=tmp_path, **QUIET)
     assert zoo.load(tmp_path).progress.epoch == 1 and not [*tmp_path.glob(".*")]
 
 
@@ -59,21 +58,21 @@ def test_a_cut_off_epoch_is_one_training_to_the_callbacks(tmp_path):
     )
     options = {"run_dir": tmp_path / "run", "batch_size": 4, "verbose": 0}
     with pytest.raises(KeyboardInterrupt):
-        tiny().fit(images(), epochs=3, callbacks=CutOff(), **options)
+        eager().fit(images(), epochs=3, callbacks=CutOff(), **options)
     log = keras.callbacks.CSVLogger(tmp_path / "log.csv")
-    history = tiny().fit(images(), epochs=3, callbacks=[count, log], **options)
+    history = eager().fit(images(), epochs=3, callbacks=[count, log], **options)
     assert calls == ["begin", "end"]
     assert history.epoch == [0, 1, 2] and len(history.history["loss"]) == 3
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 4
     # Asked for fewer epochs than were begun, it trains none.
-    model = tiny()
+    model = eager()
     model.fit(images(), epochs=2, **options)
     assert model.progress.epoch == 3
 
 
 def test_a_model_compiled_anew_trains_and_continues(tmp_path):
     def model():
-        made = tiny("vae", data=images())
+        made = eager("vae", data=images())
         made.compile(keras.optimizers.SGD(1e-4, momentum=0.9), jit_compile=False)
         return made
 
@@ -82,30 +81,30 @@ def test_a_model_compiled_anew_trains_and_continues(tmp_path):
     continued.fit(images(), epochs=2, run_dir=tmp_path / "run", **QUIET)
     assert continued.progress.epoch == 2
     with pytest.raises(ValueError, match=r"another optimizer.*Received: "):
-        tiny("vae").fit(images(), epochs=3, run_dir=tmp_path / "run", **QUIET)
+        eager("vae").fit(images(), epochs=3, run_dir=tmp_path / "run", **QUIET)
 
 
 def test_new_runs_get_numbered_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_GENAI_RUNS", str(tmp_path))
     for number in ("001", "002"):
-        model = tiny()
+        model = eager()
         model.fit(images(), epochs=1, **QUIET)
-        assert model.run_dir == tmp_path / "dcgan" / number
+        assert model.run_dir == tmp_path / "gan" / number
         assert (model.run_dir / "config.json").exists()
 
 
 def test_run_dir_false_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_GENAI_RUNS", str(tmp_path / "runs"))
-    tiny().fit(images(), epochs=1, run_dir=False, **QUIET)
+    eager().fit(images(), epochs=1, run_dir=False, **QUIET)
     assert [*tmp_path.iterdir()] == []
 
 
 def test_run_folder_says_what_the_run_is_and_did(tmp_path):
     folder = tmp_path / "run"
-    tiny().fit(images(), epochs=2, run_dir=folder, **QUIET)
+    eager().fit(images(), epochs=2, run_dir=folder, **QUIET)
     config = json.loads((folder / "config.json").read_text())
-    assert config["recipe"] == "dcgan" and config["seed"] == 0
+    assert config["recipe"] == "gan" and config["seed"] == 0
     assert config["settled"] == {"image_shape": [16, 16, 1]}
     assert config["batch_size"] == 8 and config["steps_per_epoch"] == 6 and config["exact"]
     rows = rows_of(folder)
@@ -123,16 +122,16 @@ def test_run_folder_says_what_the_run_is_and_did(tmp_path):
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path):
-    tiny().fit(images(), epochs=2, run_dir=tmp_path / "run", **QUIET)
+    eager().fit(images(), epochs=2, run_dir=tmp_path / "run", **QUIET)
     before = (tmp_path / "run" / "history.csv").read_bytes()
-    model = tiny()
+    model = eager()
     model.fit(images(), epochs=2, run_dir=tmp_path / "run", **QUIET)
     assert model.progress.epoch == 2
     assert (tmp_path / "run" / "history.csv").read_bytes() == before
 
 
 def test_a_continued_run_takes_the_seed_that_was_drawn(tmp_path):
-    first, second = tiny(seed=None), tiny(seed=None)
+    first, second = eager(seed=None), eager(seed=None)
     assert first.seed != second.seed
     first.fit(images(), epochs=1, run_dir=tmp_path / "run", **QUIET)
     second.fit(images(), epochs=2, run_dir=tmp_path / "run", **QUIET)
@@ -145,14 +144,14 @@ def test_a_continued_run_takes_the_seed_that_was_drawn(tmp_path):
 def test_a_folder_with_other_things_or_another_run_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"files that are not a run's.*Received: .*notes.txt"):
-        tiny().fit(images(), epochs=1, run_dir=tmp_path, **QUIET)
-    tiny().fit(images(), epochs=1, run_dir=tmp_path / "run", **QUIET)
+        eager().fit(images(), epochs=1, run_dir=tmp_path, **QUIET)
+    eager().fit(images(), epochs=1, run_dir=tmp_path / "run", **QUIET)
     kept = (tmp_path / "run" / "checkpoint.keras").read_bytes()
     others = [
-        (tiny(latent_dim=9), images(), "arguments"),
-        (tiny(seed=1), images(), "arguments"),
-        (tiny(), images(seed=1), "data_fingerprint"),
-        (tiny("vae"), images(), "recipe"),
+        (eager(latent_dim=9), images(), "arguments"),
+        (eager(seed=1), images(), "arguments"),
+        (eager(), images(seed=1), "data_fingerprint"),
+        (eager("vae"), images(), "recipe"),
     ]
     for model, data, difference in others:
         with pytest.raises(ValueError, match=rf"(?s)another run.*{difference}: .*Received: "):
@@ -162,7 +161,7 @@ def test_a_folder_with_other_things_or_another_run_is_refused(tmp_path):
 
 
 def test_validation_data_in_all_forms():
-    model = tiny("vae")
+    model = eager("vae")
     stream = tf.data.Dataset.from_tensor_slices(images(10)).batch(4)
     for validation in (images(10), (images(10), np.zeros(10, "int32")), stream):
         history = model.fit(
@@ -172,14 +171,14 @@ def test_validation_data_in_all_forms():
 
 
 def test_given_validation_data_leave_all_of_x_for_training():
-    model = tiny("vae")
+    model = eager("vae")
     options = {"validation_split": 0.5, "validation_data": images(8), "run_dir": False}
     model.fit(images(), epochs=1, **options, **QUIET)
     assert model.progress.step == len(images()) // 8
 
 
 def test_evaluate_takes_what_fit_takes():
-    model = tiny("vae", data=images())
+    model = eager("vae", data=images())
     x, options = images(16), {"batch_size": 8, "verbose": 0}
     expected = model.evaluate(x, **options)
     stream = tf.data.Dataset.from_tensor_slices({"image": x / np.float32(255)}).batch(8)
@@ -193,18 +192,18 @@ def test_evaluate_takes_what_fit_takes():
 
 
 def test_odd_arguments_are_refused_or_understood(tmp_path):
-    model = tiny(latent_dim=np.int64(5), seed=np.int64(3))
+    model = eager(latent_dim=np.int64(5), seed=np.int64(3))
     model.fit(images(), epochs=np.int64(1), batch_size=np.int64(8), run_dir=tmp_path, verbose=0)
     assert model.arguments["latent_dim"] == 5
     for name, value in [("steps_per_epoch", 0), ("epochs", 1.5), ("batch_size", -1)]:
         with pytest.raises(
             ValueError, match=rf"`{name}` must be a whole.*Received: {name}={value}"
         ):
-            tiny().fit(images(), run_dir=False, **{"epochs": 1, name: value})
+            eager().fit(images(), run_dir=False, **{"epochs": 1, name: value})
     with pytest.raises(ValueError, match=r"not weighed.*Received: a tuple of 3"):
-        tiny().fit(images(), validation_data=(images(), None, None), epochs=1, run_dir=False)
+        eager().fit(images(), validation_data=(images(), None, None), epochs=1, run_dir=False)
     with pytest.raises(ValueError, match=r"with arrays only.*Received: y="):
-        tiny().fit("digits", np.zeros(3, int), epochs=1, run_dir=False)
+        eager().fit("digits", np.zeros(3, int), epochs=1, run_dir=False)
     with pytest.raises(ValueError, match=r"must be compiled.*Received: "):
         DCGAN().fit(images(), epochs=1, run_dir=False)
 
@@ -212,7 +211,7 @@ def test_odd_arguments_are_refused_or_understood(tmp_path):
 def test_validation_does_not_change_training():
     results = []
     for validation in (None, images(10)):
-        model = tiny("vae")
+        model = eager("vae")
         options = {"epochs": 2, "run_dir": False, "validation_data": validation}
         results.append(model.fit(images(), **options, **QUIET).history["loss"])
     assert results[0] == results[1]
@@ -220,17 +219,17 @@ def test_validation_does_not_change_training():
 
 def test_a_stream_trains_and_an_endless_one_needs_steps():
     stream = tf.data.Dataset.from_tensor_slices(images()).batch(8)
-    assert tiny().fit(stream, epochs=2, run_dir=False, verbose=0).epoch == [0, 1]
+    assert eager().fit(stream, epochs=2, run_dir=False, verbose=0).epoch == [0, 1]
     with pytest.raises(ValueError, match=r"steps_per_epoch=.*Received: "):
-        tiny().fit(stream.repeat(), epochs=1, run_dir=False)
-    tiny().fit(stream.repeat(), epochs=1, steps_per_epoch=3, run_dir=False, verbose=0)
+        eager().fit(stream.repeat(), epochs=1, run_dir=False)
+    eager().fit(stream.repeat(), epochs=1, steps_per_epoch=3, run_dir=False, verbose=0)
 
 
 def test_initial_epoch_and_shuffle_mean_what_they_mean_in_keras():
-    model = tiny()
+    model = eager()
     assert model.fit(images(), epochs=5, initial_epoch=3, run_dir=False, **QUIET).epoch == [3, 4]
     losses = [
-        tiny("vae").fit(images(), epochs=1, shuffle=shuffle, run_dir=False, **QUIET).history
+        eager("vae").fit(images(), epochs=1, shuffle=shuffle, run_dir=False, **QUIET).history
         for shuffle in (True, False, False)
     ]
     assert losses[1] == losses[2] != losses[0]
@@ -239,8 +238,8 @@ def test_initial_epoch_and_shuffle_mean_what_they_mean_in_keras():
 def test_users_callbacks_are_added_to_the_recipes(tmp_path):
     seen = []
     mine = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
-    tiny().fit(images(), epochs=2, run_dir=tmp_path / "run", callbacks=mine, **QUIET)
-    tiny().fit(images(), epochs=1, run_dir=False, callbacks=[mine], **QUIET)
+    eager().fit(images(), epochs=2, run_dir=tmp_path / "run", callbacks=mine, **QUIET)
+    eager().fit(images(), epochs=1, run_dir=False, callbacks=[mine], **QUIET)
     assert seen == [0, 1, 0]
     assert (tmp_path / "run" / "history.csv").exists()
 
@@ -251,12 +250,12 @@ def test_folders_are_read_at_the_models_size(tmp_path):
     stripes[:, ::2] = 255  # one pixel wide: reading at 64x64 and enlarging would blur them away
     for i in range(8):
         Image.fromarray(stripes).save(tmp_path / "photos" / f"{i}.png")
-    model = tiny(image_shape=(96, 96, 3))
+    model = eager(image_shape=(96, 96, 3))
     source = model.prepare(model.open_data(tmp_path / "photos").train)
     assert np.array_equal(source.arrays(1)["image"][0], stripes)
     model.fit(tmp_path / "photos", epochs=1, run_dir=tmp_path / "run", **QUIET)
     assert zoo.load(tmp_path / "run").generate(1).shape == (1, 96, 96, 3)
-    assert tiny(data=tmp_path / "photos").image_shape == (96, 96, 3)
+    assert eager(data=tmp_path / "photos").image_shape == (96, 96, 3)
 
 
 def test_text_runs_write_text(tmp_path):
@@ -314,9 +313,9 @@ def test_float16_skips_steps_that_overflow_and_halves_the_scale(name, tmp_path, 
 
 
 def test_fewer_images_than_the_recipes_batch_are_one_batch(tmp_path):
-    model = tiny()
+    model = eager()
     model.fit(images(20), epochs=2, verbose=0, run_dir=tmp_path)
     assert model.progress.step == 2
     assert json.loads((tmp_path / "config.json").read_text())["batch_size"] == 20
-    tiny().fit(images(20), epochs=3, verbose=0, run_dir=tmp_path)  # the same run goes on
+    eager().fit(images(20), epochs=3, verbose=0, run_dir=tmp_path)  # the same run goes on
     assert rows_of(tmp_path)[-1]["step"] == "3"
