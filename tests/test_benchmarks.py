@@ -54,7 +54,7 @@ def test_the_page_is_made_from_run_folders(gans, tmp_path):
     networks = model.generator.count_params(), model.discriminator.count_params()
     parameters = " + ".join(f"{count:,}" for count in networks)
     assert row == f"| `gan` | 2 | {parameters} | 150 | 3.5 ± 2.1 |"
-    assert "## blobs\n\nminutes of the first training: 1.0; batches of: 8; hardware: a machine; software: keras 3" in page
+    assert "## blobs\n\nminutes: 1.0; batches of: 8; hardware: a machine; software: keras 3" in page
     assert "commit: c0; samples: 1,000 (test)\n" in page
 
 
