@@ -17,8 +17,9 @@ everywhere between the two (section 2.3), at random places between pairs of imag
 D has no batch normalisation: the penalty is on the slope at each image by itself (section 4). Adam
 has beta_1 = 0 and beta_2 = 0.9, and D moves `critic_steps` times before G does once (algorithm 1).
 The learning rate is 1e-3 where the paper has 1e-4, since a CPU makes few steps: after 550 on MNIST
-the Fréchet distance is 43, with 5e-4 67 (FD-mnist, 5,000 images of the validation part, one training
-each).
+the Fréchet distance is 43, with 5e-4 67 (FD-mnist, 5,000 images of the validation part, one
+training each).
+
 Below, `loss` is `wasserstein`: of all these numbers it is the one that tells how good the images
 are.
 
