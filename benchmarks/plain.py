@@ -1,6 +1,8 @@
-"""The four models as a user of Keras would write them: what `step_time.py` compares with.
+"""The models as a user of Keras would write them: what `step_time.py` compares with.
 
 The networks have the sizes of the recipes' defaults; layers, losses and optimizers are stock.
+Initial weights, learning rates and epsilons, on which the time of a step does not depend, are not
+the recipes' everywhere.
 """
 
 import keras
@@ -8,10 +10,20 @@ import tensorflow as tf
 from keras import layers
 
 bce = keras.losses.BinaryCrossentropy(from_logits=True)
+mse = keras.losses.MeanSquaredError()
+class_loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
-def adam():
-    return keras.optimizers.Adam(2e-4, beta_1=0.5)
+def adam(beta_1=0.5, beta_2=0.999):
+    return keras.optimizers.Adam(2e-4, beta_1=beta_1, beta_2=beta_2)
+
+
+def logistic_d_loss(real, fake):
+    return bce(tf.ones_like(real), real) + bce(tf.zeros_like(fake), fake)
+
+
+def logistic_g_loss(fake):
+    return bce(tf.ones_like(fake), fake)
 
 
 class PlainGAN(keras.Model):
@@ -24,32 +36,42 @@ class PlainGAN(keras.Model):
         self.d_tracker = keras.metrics.Mean(name="d_loss")
         self.g_tracker = keras.metrics.Mean(name="g_loss")
 
-    def compile(self, d_optimizer, g_optimizer):
+    def compile(
+        self, d_optimizer, g_optimizer, d_loss_fn=logistic_d_loss, g_loss_fn=logistic_g_loss
+    ):
         super().compile()
         self.d_optimizer, self.g_optimizer = d_optimizer, g_optimizer
+        self.d_loss_fn, self.g_loss_fn = d_loss_fn, g_loss_fn
 
     @property
     def metrics(self):
         return [self.d_tracker, self.g_tracker]
 
     def train_step(self, x_real):
-        batch_size = tf.shape(x_real)[0]
-        z = keras.random.normal((batch_size, self.latent_dim))
-        x_fake = self.generator(z, training=True)
+        x_fake = self.generator(self.noise(x_real), training=True)
         with tf.GradientTape() as tape:
-            real_logits = self.discriminator(x_real, training=True)
-            fake_logits = self.discriminator(x_fake, training=True)
-            d_loss = bce(tf.ones_like(real_logits), real_logits)
-            d_loss += bce(tf.zeros_like(fake_logits), fake_logits)
+            real = self.discriminator(x_real, training=True)
+            fake = self.discriminator(x_fake, training=True)
+            d_loss = self.d_loss_fn(real, fake)
+        self.update_discriminator(tape, d_loss)
+        with tf.GradientTape() as tape:
+            x_fake = self.generator(self.noise(x_real), training=True)
+            g_loss = self.g_loss_fn(self.discriminator(x_fake, training=True))
+        self.update_generator(tape, g_loss)
+        return self.log(d_loss, g_loss)
+
+    def noise(self, x_real):
+        return keras.random.normal((tf.shape(x_real)[0], self.latent_dim))
+
+    def update_discriminator(self, tape, d_loss):
         gradients = tape.gradient(d_loss, self.discriminator.trainable_weights)
         self.d_optimizer.apply_gradients(zip(gradients, self.discriminator.trainable_weights))
 
-        z = keras.random.normal((batch_size, self.latent_dim))
-        with tf.GradientTape() as tape:
-            fake_logits = self.discriminator(self.generator(z, training=True), training=True)
-            g_loss = bce(tf.ones_like(fake_logits), fake_logits)
+    def update_generator(self, tape, g_loss):
         gradients = tape.gradient(g_loss, self.generator.trainable_weights)
         self.g_optimizer.apply_gradients(zip(gradients, self.generator.trainable_weights))
+
+    def log(self, d_loss, g_loss):
         self.d_tracker.update_state(d_loss)
         self.g_tracker.update_state(g_loss)
         return {"d_loss": self.d_tracker.result(), "g_loss": self.g_tracker.result()}
@@ -73,11 +95,11 @@ def gan():
     return model
 
 
-def dcgan():
+def dcgan_generator(inputs=128):
     options = {"strides": 2, "padding": "same"}
-    generator = keras.Sequential(
+    return keras.Sequential(
         [
-            keras.Input((128,)),
+            keras.Input((inputs,)),
             layers.Dense(4 * 4 * 128, use_bias=False),
             layers.Reshape((4, 4, 128)),
             layers.BatchNormalization(momentum=0.9),
@@ -92,22 +114,222 @@ def dcgan():
             layers.Conv2DTranspose(1, 4, **options, activation="tanh"),
         ]
     )
-    discriminator = keras.Sequential(
+
+
+def dcgan_discriminator(channels=1, outputs=1, batch_norm=True, last_bias=True):
+    options = {"strides": 2, "padding": "same"}
+    model = keras.Sequential(
         [
-            keras.Input((28, 28, 1)),
+            keras.Input((28, 28, channels)),
             layers.Conv2D(32, 4, **options),
             layers.LeakyReLU(0.2),
-            layers.Conv2D(64, 4, **options, use_bias=False),
-            layers.BatchNormalization(momentum=0.9),
-            layers.LeakyReLU(0.2),
-            layers.Conv2D(128, 4, **options, use_bias=False),
-            layers.BatchNormalization(momentum=0.9),
-            layers.LeakyReLU(0.2),
-            layers.Flatten(),
-            layers.Dense(1),
         ]
     )
-    model = PlainGAN(generator, discriminator, 128)
+    for filters in (64, 128):
+        model.add(layers.Conv2D(filters, 4, **options, use_bias=not batch_norm))
+        if batch_norm:
+            model.add(layers.BatchNormalization(momentum=0.9))
+        model.add(layers.LeakyReLU(0.2))
+    model.add(layers.Flatten())
+    model.add(layers.Dense(outputs, use_bias=last_bias))
+    return model
+
+
+def dcgan():
+    model = PlainGAN(dcgan_generator(), dcgan_discriminator(), 128)
+    model.compile(adam(), adam())
+    return model
+
+
+def lsgan():
+    model = PlainGAN(dcgan_generator(), dcgan_discriminator(), 128)
+    model.compile(
+        adam(),
+        adam(),
+        lambda real, fake: 0.5 * (mse(tf.ones_like(real), real) + mse(tf.zeros_like(fake), fake)),
+        lambda fake: 0.5 * mse(tf.ones_like(fake), fake),
+    )
+    return model
+
+
+class PlainWGAN(PlainGAN):
+    """Several updates of the critic, each on a share of the batch, then one of G."""
+
+    def __init__(self, generator, critic, latent_dim, critic_steps, clip=0.0, penalty_weight=0.0):
+        super().__init__(generator, critic, latent_dim)
+        self.critic_steps, self.clip, self.penalty_weight = critic_steps, clip, penalty_weight
+
+    def train_step(self, data):
+        for x_real in tf.split(data, self.critic_steps):
+            x_fake = self.generator(self.noise(x_real), training=True)
+            with tf.GradientTape() as tape:
+                real = self.discriminator(x_real, training=True)
+                fake = self.discriminator(x_fake, training=True)
+                d_loss = tf.reduce_mean(fake) - tf.reduce_mean(real)
+                if self.penalty_weight:
+                    d_loss += self.penalty_weight * self.gradient_penalty(x_real, x_fake)
+            self.update_discriminator(tape, d_loss)
+            if self.clip:
+                for weight in self.discriminator.trainable_weights:
+                    weight.assign(tf.clip_by_value(weight, -self.clip, self.clip))
+        with tf.GradientTape() as tape:
+            x_fake = self.generator(self.noise(x_real), training=True)
+            g_loss = -tf.reduce_mean(self.discriminator(x_fake, training=True))
+        self.update_generator(tape, g_loss)
+        return self.log(d_loss, g_loss)
+
+    def gradient_penalty(self, x_real, x_fake):
+        alpha = keras.random.uniform((tf.shape(x_real)[0], 1, 1, 1))
+        x_hat = x_fake + alpha * (x_real - x_fake)
+        with tf.GradientTape() as tape:
+            tape.watch(x_hat)
+            scores = self.discriminator(x_hat, training=True)
+        gradient = tape.gradient(scores, x_hat)
+        norms = tf.sqrt(tf.reduce_sum(tf.square(gradient), axis=(1, 2, 3)) + 1e-12)
+        return tf.reduce_mean((norms - 1.0) ** 2)
+
+
+def wgan():
+    critic = dcgan_discriminator(last_bias=False)
+    model = PlainWGAN(dcgan_generator(), critic, 128, critic_steps=5, clip=0.01)
+    model.compile(keras.optimizers.RMSprop(2e-4), keras.optimizers.RMSprop(2e-4))
+    return model
+
+
+def wgan_gp():
+    critic = dcgan_discriminator(batch_norm=False, last_bias=False)
+    model = PlainWGAN(dcgan_generator(), critic, 128, critic_steps=3, penalty_weight=10.0)
+    model.compile(adam(0.0, 0.9), adam(0.0, 0.9))
+    return model
+
+
+def sn_conv(filters, size, **options):
+    return layers.SpectralNormalization(layers.Conv2D(filters, size, padding="same", **options))
+
+
+def sngan():
+    z = keras.Input((128,))
+    x = layers.Reshape((7, 7, 64))(layers.Dense(7 * 7 * 64)(z))
+    for filters in (32, 16):
+        y = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+        y = layers.UpSampling2D()(y)
+        y = layers.Conv2D(filters, 3, padding="same", use_bias=False)(y)
+        y = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(y))
+        y = layers.Conv2D(filters, 3, padding="same", use_bias=False)(y)
+        # Here and in D, as in the recipe, the 1x1 convolution is on the smaller image.
+        shortcut = layers.UpSampling2D()(layers.Conv2D(filters, 1, use_bias=False)(x))
+        x = layers.Add()([y, shortcut])
+    x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+    generator = keras.Model(z, layers.Conv2D(1, 3, padding="same", activation="tanh")(x))
+
+    image = x = keras.Input((28, 28, 1))
+    for filters in (16, 32):
+        y = x if x is image else layers.ReLU()(x)
+        y = sn_conv(filters, 3)(sn_conv(filters, 3, activation="relu")(y))
+        shortcut = sn_conv(filters, 1)(layers.AveragePooling2D(2)(x))
+        x = layers.Add()([layers.AveragePooling2D(2)(y), shortcut])
+    y = sn_conv(64, 3)(sn_conv(64, 3, activation="relu")(layers.ReLU()(x)))
+    x = layers.ReLU()(layers.Add()([y, sn_conv(64, 1)(x)]))
+    scores = layers.SpectralNormalization(layers.Dense(1))(keras.ops.sum(x, axis=(1, 2)))
+
+    model = PlainGAN(generator, keras.Model(image, scores), 128)
+    model.compile(
+        adam(0.0, 0.9),
+        adam(0.0, 0.9),
+        lambda real, fake: (
+            tf.reduce_mean(tf.nn.relu(1.0 - real)) + tf.reduce_mean(tf.nn.relu(1.0 + fake))
+        ),
+        lambda fake: -tf.reduce_mean(fake),
+    )
+    return model
+
+
+class PlainCGAN(PlainGAN):
+    """G is given the class beside the noise, D as ten more channels of the image."""
+
+    def train_step(self, data):
+        x_real, labels = data
+        classes = tf.one_hot(labels, 10)
+        planes = tf.tile(classes[:, None, None], (1, 28, 28, 1))
+        x_fake = self.generator(tf.concat([self.noise(x_real), classes], 1), training=True)
+        with tf.GradientTape() as tape:
+            real = self.discriminator(tf.concat([x_real, planes], 3), training=True)
+            fake = self.discriminator(tf.concat([x_fake, planes], 3), training=True)
+            d_loss = self.d_loss_fn(real, fake)
+        self.update_discriminator(tape, d_loss)
+        with tf.GradientTape() as tape:
+            x_fake = self.generator(tf.concat([self.noise(x_real), classes], 1), training=True)
+            fake = self.discriminator(tf.concat([x_fake, planes], 3), training=True)
+            g_loss = self.g_loss_fn(fake)
+        self.update_generator(tape, g_loss)
+        return self.log(d_loss, g_loss)
+
+
+def cgan():
+    model = PlainCGAN(dcgan_generator(128 + 10), dcgan_discriminator(channels=1 + 10), 128)
+    model.compile(adam(), adam())
+    return model
+
+
+class PlainACGAN(PlainGAN):
+    """G is given the class beside the noise, D names it."""
+
+    def train_step(self, data):
+        x_real, labels = data
+        classes = tf.one_hot(labels, 10)
+        x_fake = self.generator(tf.concat([self.noise(x_real), classes], 1), training=True)
+        with tf.GradientTape() as tape:
+            real = self.discriminator(x_real, training=True)
+            fake = self.discriminator(x_fake, training=True)
+            d_loss = self.d_loss_fn(real[:, :1], fake[:, :1])
+            d_loss += class_loss(labels, real[:, 1:]) + class_loss(labels, fake[:, 1:])
+        self.update_discriminator(tape, d_loss)
+        with tf.GradientTape() as tape:
+            x_fake = self.generator(tf.concat([self.noise(x_real), classes], 1), training=True)
+            fake = self.discriminator(x_fake, training=True)
+            g_loss = self.g_loss_fn(fake[:, :1]) + class_loss(labels, fake[:, 1:])
+        self.update_generator(tape, g_loss)
+        return self.log(d_loss, g_loss)
+
+
+def acgan():
+    model = PlainACGAN(dcgan_generator(128 + 10), dcgan_discriminator(outputs=1 + 10), 128)
+    model.compile(adam(), adam())
+    return model
+
+
+class PlainInfoGAN(PlainGAN):
+    """G is given a random category and two codes beside the noise, D guesses them."""
+
+    def train_step(self, x_real):
+        z, number, codes = self.latents(x_real)
+        x_fake = self.generator(z, training=True)
+        with tf.GradientTape() as tape:
+            real = self.discriminator(x_real, training=True)
+            fake = self.discriminator(x_fake, training=True)
+            d_loss = self.d_loss_fn(real[:, :1], fake[:, :1]) + guess_loss(fake, number, codes)
+        self.update_discriminator(tape, d_loss)
+        z, number, codes = self.latents(x_real)
+        with tf.GradientTape() as tape:
+            fake = self.discriminator(self.generator(z, training=True), training=True)
+            g_loss = self.g_loss_fn(fake[:, :1]) + guess_loss(fake, number, codes)
+        self.update_generator(tape, g_loss)
+        return self.log(d_loss, g_loss)
+
+    def latents(self, x_real):
+        batch_size = tf.shape(x_real)[0]
+        number = keras.random.randint((batch_size,), 0, 10)
+        codes = keras.random.uniform((batch_size, 2), -1.0, 1.0)
+        return tf.concat([self.noise(x_real), tf.one_hot(number, 10), codes], 1), number, codes
+
+
+def guess_loss(outputs, number, codes):
+    squares = tf.reduce_sum(tf.square(codes - outputs[:, 11:]), axis=1)
+    return class_loss(number, outputs[:, 1:11]) + 0.5 * tf.reduce_mean(squares)
+
+
+def infogan():
+    model = PlainInfoGAN(dcgan_generator(62 + 10 + 2), dcgan_discriminator(outputs=1 + 10 + 2), 62)
     model.compile(adam(), adam())
     return model
 

@@ -1,4 +1,7 @@
-"""The comparison of GANs: its page comes from run folders alone, its runs can be interrupted."""
+"""The comparison of GANs: its page comes from run folders alone, its runs can be interrupted.
+
+And the timing of steps: what is compared has the same networks and batches.
+"""
 
 import importlib.util
 import itertools
@@ -13,14 +16,19 @@ from contract_data import METRIC, tiny, training_data
 
 from keras_genai import zoo
 
-PATH = Path(__file__).parents[1] / "benchmarks" / "gans.py"
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
 def gans(monkeypatch, tmp_path):
-    spec = importlib.util.spec_from_file_location("gans", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = script("gans")
     monkeypatch.setattr(module, "PAGE", tmp_path / "gans.md")
     return module
 
@@ -125,3 +133,23 @@ def test_a_training_ends_within_an_epoch(gans, tmp_path, monkeypatch):
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     row = gans.rows_of(tmp_path / "run")[-1]
     assert (config["steps_per_epoch"], row["epoch"], row["step"]) == (2, "2", "3")
+
+
+@pytest.mark.parametrize(
+    "name", ["gan", "dcgan", "lsgan", "wgan", "wgan_gp", "sngan", "cgan", "acgan", "infogan"]
+)
+def test_a_plain_model_has_as_many_parameters_as_the_recipe(name):
+    classes = {"num_classes": 10} if zoo.info(name).task == "labels" else {}
+    ours = zoo.get(name, image_shape=(28, 28, 1), **classes)
+    plain = getattr(script("plain"), name)()
+    assert plain.generator.count_params() == ours.generator.count_params()
+    assert plain.discriminator.count_params() == ours.discriminator.count_params()
+
+
+def test_steps_are_timed_on_the_recipes_batches_and_labels(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    step_time = script("step_time")
+    recipes = {name: zoo.info(name) for name in step_time.BATCHES}
+    assert {name: recipe.batch_size for name, recipe in recipes.items()} == step_time.BATCHES
+    labelled = {name for name, recipe in recipes.items() if recipe.task == "labels"}
+    assert labelled == set(step_time.LABELLED)
