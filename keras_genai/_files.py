@@ -18,6 +18,12 @@ def cache_folder() -> Path:
     return Path(os.environ.get("KERAS_GENAI_CACHE", default))
 
 
+def own_catalogues() -> list[Path]:
+    """The folder of published entries that `$KERAS_GENAI_ZOO` names, if it is set."""
+    own = os.environ.get("KERAS_GENAI_ZOO")
+    return [Path(own).expanduser()] if own else []
+
+
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
     """Gives a temporary path beside `path`; what was written there takes its place at the end.

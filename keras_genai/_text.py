@@ -25,3 +25,15 @@ def columns(rows: Sequence[Sequence[str]], right: Sequence[int] = (), indent: st
         for row in rows
     )
     return "\n".join(line.rstrip() for line in lines)
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number of so many digits, or nothing: 0.8961 and 1,235,000, not 1.235e+06."""
+    return "" if value is None else f"{float(f'{value:.{digits}g}'):,.12g}"
+
+
+def with_spread(value: float, deviation: float | None) -> str:
+    """A number ± its standard deviation, if there is one; that of equal numbers is no rounding."""
+    if deviation is None:
+        return number(value)
+    return f"{number(value)} ± {number(deviation if deviation > 1e-9 * abs(value) else 0.0, 2)}"

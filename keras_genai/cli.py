@@ -5,6 +5,7 @@ models or data imports Keras and TensorFlow, which takes seconds.
 """
 
 import argparse
+import contextlib
 import json
 import re
 import shlex
@@ -15,9 +16,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from keras_genai import __version__
-from keras_genai._text import BETWEEN_TEXTS, columns, did_you_mean
+from keras_genai._files import own_catalogues
+from keras_genai._text import BETWEEN_TEXTS, columns, did_you_mean, number
 
 INDEX = Path(__file__).parent / "zoo" / "index.json"
+CHECKOUT = Path(__file__).parents[1] / "zoo"  # published entries; not in an installed package
 PROG = "keras-genai"
 OWN_DATA = {"image": "my_photos/", "text": "my_text.txt"}
 PARAMETER = "parameter "  # marks a recipe's parameter among the parsed arguments
@@ -99,7 +102,7 @@ def _parse(typed: Sequence[str]) -> argparse.Namespace:
     parser.set_defaults(run=lambda args: parser.print_help())
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_list(commands, recipes, index["entries"])
-    _add_info(commands, recipes)
+    _add_info(commands, recipes, index["entries"])
     _add_train(commands, recipes, words[1:] if words[:1] == ["train"] else [])
     _add_generate(commands)
     _add_measure(commands)
@@ -147,6 +150,23 @@ def _index() -> dict[str, dict[str, dict[str, Any]]]:
             f"it. Received: no file {str(INDEX)!r}"
         )
     return json.loads(INDEX.read_text("utf-8"))
+
+
+def _entries_here() -> dict[str, dict[str, Any]]:
+    """As the index's, the entries of the catalogues on this computer, each with its folder."""
+    found = {}
+    for catalogue in (CHECKOUT, *own_catalogues()):  # of two of one name, the user's own is loaded
+        for path in sorted(catalogue.glob("*.*/entry.json")):
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # damaged: loading it tells
+                entry = json.loads(path.read_text("utf-8"))
+                found[path.parent.name] = {
+                    "recipe": entry["recipe"],
+                    "tag": entry["tag"],
+                    "data": entry["data"]["name"],
+                    "bytes": entry["weights"]["bytes"],
+                    "folder": path.parent,
+                }
+    return found
 
 
 def _recipe(recipes: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
@@ -209,18 +229,42 @@ def _add_list(
     def run(args: argparse.Namespace) -> None:
         rows = [(n, r["modality"], r["task"], r["summary"]) for n, r in recipes.items()]
         print(columns([("NAME", "MODALITY", "TASK", "WHAT IT IS"), *rows]))
-        if entries:
-            sizes = [(n, e["data"], f"{e['bytes'] / 1e6:.1f} MB") for n, e in entries.items()]
+        known = sorted((entries | _entries_here()).items())
+        if known:
+            sizes = [(n, e["data"], f"{e['bytes'] / 1e6:.1f} MB") for n, e in known]
             print(f"\n{columns([('PUBLISHED', 'DATA', 'WEIGHTS'), *sizes])}")
 
     parser.set_defaults(run=run)
 
 
-def _add_info(commands: Any, recipes: dict[str, dict[str, Any]]) -> None:
-    words = "a recipe's parameters and how to train it"
+def _add_info(
+    commands: Any, recipes: dict[str, dict[str, Any]], entries: dict[str, dict[str, Any]]
+) -> None:
+    words = "a recipe's parameters and how to train it; or where a published entry's card is"
     parser = commands.add_parser("info", help=words, description=words, allow_abbrev=False)
     parser.add_argument("name", metavar="NAME", help=f"as in `{PROG} list`")
-    parser.set_defaults(run=lambda args: _print_info(args.name, _recipe(recipes, args.name)))
+
+    def run(args: argparse.Namespace) -> None:
+        known = entries | _entries_here()
+        if args.name in known:
+            _print_entry(args.name, known[args.name])
+        else:
+            _print_info(args.name, _recipe(recipes, args.name))
+
+    parser.set_defaults(run=run)
+
+
+def _print_entry(name: str, entry: dict[str, Any]) -> None:
+    card = (
+        entry["folder"] / "README.md" if "folder" in entry else "in a clone, not on this computer"
+    )
+    facts = [
+        ("card", str(card)),
+        ("load", f"zoo.get({entry['recipe']!r}, weights={entry['tag']!r})"),
+        ("recipe", f"{PROG} info {entry['recipe']}"),
+    ]
+    print(f"{name}: a published entry, {entry['recipe']} trained on {entry['data']}\n")
+    print(columns(facts, indent="  "))
 
 
 def _print_info(name: str, recipe: dict[str, Any]) -> None:
@@ -512,8 +556,15 @@ def _write_texts(model: Any, args: argparse.Namespace) -> None:
 
 
 def _add_measure(commands: Any) -> None:
-    words = "measure a trained model on held-out data: a table, metrics.json and a picture"
-    parser = commands.add_parser("measure", help=words, description=words, allow_abbrev=False)
+    words = "measure a trained model: a table, metrics.json and a picture"
+    parser = commands.add_parser(
+        "measure",
+        help=words,
+        description=f"{words}. Samples are compared with the test part of the data, else with what "
+        "--validation_split or the data hold back; of data in one part with all of it, which the "
+        "model has been trained on.",
+        allow_abbrev=False,
+    )
     parser.add_argument("path", metavar="RUN", type=Path, help="a run folder or a .keras file")
     parser.add_argument("--data", metavar="NAME|PATH", help="default: what the run was trained on")
     parser.add_argument("--samples", type=_typed(*INT), metavar="N",
@@ -540,7 +591,7 @@ def _measure(args: argparse.Namespace) -> None:
     # Another file of a model does not speak for the run whose folder it lies in.
     is_run = args.path == folder or args.path.name == loading.CHECKPOINT
     prefix = "" if is_run else f"{args.path.stem}."
-    numbers, picture = folder / f"{prefix}metrics.json", folder / f"{prefix}measure.png"
+    checkpoint = folder / loading.CHECKPOINT if is_run else args.path
     table = measure(
         model,
         _held_out(args, model, folder),
@@ -550,9 +601,41 @@ def _measure(args: argparse.Namespace) -> None:
         features=args.features,
     )
     print(table)
+    place = _place(folder, prefix, checkpoint, table)
+    numbers = folder / f"{prefix}metrics{place}.json"
+    picture = folder / f"{prefix}measure{place}.png"
     write_text(numbers, table.to_json())
     table.save_picture(picture)
     print(columns([("Numbers", str(numbers)), ("Picture", str(picture))]))
+
+
+def _place(folder: Path, prefix: str, checkpoint: Path, table: Any) -> str:
+    """What stands before the suffix of the files: nothing, or a number where another one stays."""
+    path = folder / f"{prefix}metrics.json"
+    if not path.exists() or path.stat().st_mtime < checkpoint.stat().st_mtime:
+        return ""  # none, or one of an earlier state of the model
+    if _covers(table.to_dict(), json.loads(path.read_text("utf-8"))):
+        return ""
+    free = 2
+    while (folder / f"{prefix}metrics.{free}.json").exists():
+        free += 1
+    print(
+        f"{path} stays, of other data, features or metrics or of more samples: it is what "
+        "`publish` reads. Remove it beforehand if it is not to count."
+    )
+    return f".{free}"
+
+
+def _covers(new: dict[str, Any], old: dict[str, Any]) -> bool:
+    """Whether a measurement has all that an earlier one has, of as many samples or more."""
+    if any(key not in old for key in ("data_fingerprint", "num_samples")):
+        return True  # of an early version, which `publish` does not take
+    before, after = ({(row["name"], row["features"]) for row in t["metrics"]} for t in (old, new))
+    return (
+        new["data_fingerprint"] == old["data_fingerprint"]
+        and new["num_samples"] >= old["num_samples"]
+        and before <= after
+    )
 
 
 def _held_out(args: argparse.Namespace, model: Any, folder: Path) -> Any:
@@ -570,6 +653,8 @@ def _held_out(args: argparse.Namespace, model: Any, folder: Path) -> Any:
     parts = model.open_data(data, validation_split=config.get("validation_split") or 0.0)
     found, wanted = parts.train.fingerprint, config.get("data_fingerprint")
     if found == wanted:
+        if parts.test is None and parts.validation is None:
+            warn(f"these are the very {model.modality}s that the run was trained on.")
         return parts
     if args.data is None:
         raise _UsageError(
@@ -591,7 +676,8 @@ def _add_publish(commands: Any) -> None:
     add = parser.add_argument
     add("runs", nargs="+", metavar="RUN", help="the run to publish; others, for the spread")
     add("--tag", required=True, help="the entry is called RECIPE.TAG; as a rule the data set")
-    add("--zoo", type=Path, metavar="PATH", help="the catalogue; default: zoo in the checkout")
+    add("--zoo", type=Path, metavar="PATH",
+        help="the catalogue; default: $KERAS_GENAI_ZOO, else zoo in the checkout")  # fmt: skip
     add("--data", metavar="PATH", help="what it was trained on, if a file or folder")
     add("--licence", help="of the data, if it is not a set the package knows")
     add("--credit", help="who made the data")
@@ -643,9 +729,9 @@ def _reproduce(args: argparse.Namespace) -> int:
     cells = [
         (
             row["name"],
-            f"{row['published']:.5g}",
-            f"{row['new']:.5g}",
-            f"{row['allowed']:.2g}",
+            number(row["published"], 5),
+            number(row["new"], 5),
+            number(row["allowed"], 2),
             "yes" if row["within"] else "NO",
         )
         for row in rows

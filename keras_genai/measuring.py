@@ -1,4 +1,4 @@
-"""`measure`: what a model is worth, in numbers, on data it has not seen.
+"""`measure`: what a model is worth, in numbers, on data it has not seen if some are held out.
 
 Every number stands beside what it depends on: how many samples, which feature extractor, how
 images were resized, which part of the data. Definitions are in `keras_genai.metrics`.
@@ -10,7 +10,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ import tensorflow as tf
 from keras_genai import __version__, metrics, pictures
 from keras_genai import data as data_module
 from keras_genai._log import say, warn
-from keras_genai._text import columns, did_you_mean
+from keras_genai._text import columns, did_you_mean, number
 from keras_genai.data.images import adapt, reshape, reshape_images, validate_images
 from keras_genai.data.synthetic import LETTERS
 from keras_genai.metrics.features import NAMES, default_extractor, extractor
@@ -29,6 +29,7 @@ IMAGES, TEXTS = 10_000, 100  # samples, unless told otherwise
 CHARACTERS, WORDS = 500, 50  # of a generated text; of those, how many count for its variety
 # Copies are looked for in small pictures: a copy stays one, and shifts by a pixel count less.
 THUMBNAIL, MEMORISED = 16, 2_000
+BIN = 20  # images: with fewer in a bin the test sees hardly any difference
 READ, SEARCHED = 4_096, 32_768  # training images read, and thumbnails searched, at a time
 LIKELIHOODS, IMPORTANCE_SAMPLES = 500, 50
 DIGITS = ("digits", "glyphs")  # data whose classes are among those of an extractor
@@ -36,9 +37,33 @@ SHARES = (
     "precision", "recall", "density", "coverage", "different_bins", "class_distance",
     "class_accuracy", "closer_to_train", "copies", "distinct_2", "self_bleu",
 )  # fmt: skip
-HIGHER_IS_BETTER = (
-    "IS", "precision", "recall", "density", "coverage", "modes", "class_accuracy", "distinct_2",
-)  # fmt: skip
+# What a metric says, which way is better and where that ends. Distances bear an extractor's name.
+MEANINGS = {
+    "FD": ("Fréchet distance of the features", "lower, to 0"),
+    "FID": ("Fréchet distance of the features", "lower, to 0"),
+    "KD": ("kernel distance of the features", "lower, to 0"),
+    "KID": ("kernel distance of the features", "lower, to 0"),
+    "IS": ("whether images are clear and differ", "higher"),
+    "precision": ("share of samples that look real", "higher, to 1"),
+    "recall": ("share of real images that samples come near", "higher, to 1"),
+    "density": ("how many samples there are round a real image", "higher, to 1"),
+    "coverage": ("share of real images with a sample round them", "higher, to 1"),
+    "different_bins": ("share of kinds of images drawn too often or too rarely", "lower, to 0.05"),
+    "modes": ("classes that are not missing", "higher, to all"),
+    "class_distance": ("by how much the classes' shares are wrong", "lower, to 0"),
+    "class_accuracy": ("share of samples of the class asked for", "higher, to 1"),
+    "nll": ("upper bound on -log p(x) of an image", "lower"),
+    "bits_per_character": ("surprise at a character of the text", "lower"),
+    "distinct_2": ("different pairs of words, as a share of all pairs", "higher"),
+    "self_bleu": ("how much samples repeat each other", "lower"),
+    "closer_to_train": (
+        "how often a sample is closer to a training image than an unseen real image is",
+        "0.5; more are copies, less are far off",
+    ),
+    "copies": ("share of samples that are a training image, or all but", "lower, to 0"),
+    "longest_copy": ("longest run of characters out of the training text", "lower"),
+}
+HIGHER_IS_BETTER = [name for name, (_, way) in MEANINGS.items() if way.startswith("higher")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +73,8 @@ class Row:
     Attributes:
         name: Of the metric; distances bear the extractor's name unless they are FID, KID or IS.
         value: The number.
-        standard_error: Of the value over draws of samples, or None where there is no estimate.
+        standard_error: Of the value over draws of samples (of `closer_to_train` and of `nll`, over
+            draws of real images too), or None where there is no estimate.
         samples: N, of each set.
         features: The extractor, or what else was looked at.
         resize: How images were brought to its size.
@@ -66,7 +92,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """What `measure` found. `table["FD"]` is a number, `print(table)` shows all.
+    """What `measure` found. `table["FD"]` is a number, `list(table)` the rows; `print` shows all.
 
     Attributes:
         rows: The numbers.
@@ -88,6 +114,9 @@ class Table:
             f"This table has {', '.join(row.name for row in self.rows)}. Received: {name!r}"
         )
 
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
     def to_dict(self) -> dict[str, Any]:
         """The facts, and the rows as dicts under "metrics"."""
         return {**self.facts, "metrics": [dataclasses.asdict(row) for row in self.rows]}
@@ -103,8 +132,12 @@ class Table:
             path: Ends in `.png`.
         """
         # Numbers that lie in 0..1 can be drawn on one scale; the others are written.
-        shares = {row.name: row.value for row in self.rows if row.name in SHARES}
-        others = [f"{row.name} {row.value:.4g}" for row in self.rows if row.name not in SHARES]
+        shares = {
+            f"{row.name} ({MEANINGS[row.name][1].partition(';')[0]})": row.value
+            for row in self.rows
+            if row.name in SHARES
+        }
+        others = [f"{row.name} {number(row.value)}" for row in self.rows if row.name not in SHARES]
         pictures.save_measured(path, self.subject.panels(), shares, others)
 
     def __str__(self) -> str:
@@ -112,8 +145,8 @@ class Table:
         body = [
             (
                 row.name,
-                f"{row.value:.4g}",
-                "" if row.standard_error is None else f"{row.standard_error:.2g}",
+                number(row.value),
+                number(row.standard_error, 2),
                 f"{row.samples:,}",
                 row.features,
                 row.resize,
@@ -132,7 +165,7 @@ def measure(
     seed: int = 0,
     features: Any = None,
 ) -> Table:
-    """Measures a model, or samples of any origin, against held-out data.
+    """Measures a model, or samples of any origin, against held-out data if there are some.
 
     Images are compared with as many real ones of the test part: Fréchet and kernel distance,
     precision, recall, density, coverage, bins, classes; copies of training images are looked for;
@@ -141,8 +174,10 @@ def measure(
 
     Args:
         model_or_samples: A model; or images uint8 (N, H, W[, C]); or a list of texts.
-        data: As in `fit`. Of its parts the test part counts, else the validation part, else all;
-            copies are looked for in the training part.
+        data: As in `fit`. Of its parts the test part counts, else the validation part, such as
+            that of `data.load(x, validation_split=0.1)`; copies are looked for in the training
+            part. Data in one part count as a whole: if the model was trained on them, the numbers
+            say nothing of new images, and it is warned.
         metrics: Names of metrics; by default all that apply and that the samples suffice for.
         num_samples: N. By default 10,000 images, or as many as there are, or 100 texts.
         seed: Of the samples, and of all that is drawn in measuring.
@@ -154,6 +189,11 @@ def measure(
             too short for it.
     """
     given = model_or_samples
+    if isinstance(given, (str, os.PathLike)):
+        raise ValueError(
+            "A path is loaded first: measure(zoo.load(path), data); texts come as a list. "
+            f"Received: {given!r:.80}"
+        )
     is_model = hasattr(given, "generate")
     modality = given.modality if is_model else _modality(given)
     if num_samples is not None and num_samples < 2:
@@ -166,7 +206,16 @@ def measure(
     if names is None:
         names = [name for name in subject.METRICS if subject.obstacle(name) is None]
     check_names(names, subject)
-    say(f"Measuring {subject.count:,} {modality}s against {parts.name} ({subject.split}).")
+    asked = num_samples or 0
+    fewer = f" (not {asked:,}: there are no more)" if asked > subject.count else ""
+    say(f"Measuring {subject.count:,} {modality}s{fewer} against {parts.name} ({subject.split}).")
+    if is_model and subject.split == "all":
+        warn(
+            f"{parts.name} has neither a test nor a validation part: all of it is compared with. "
+            f"Of a model trained on it the numbers say nothing of new {modality}s, and copies "
+            "cannot be looked for. Hold some back with validation_split=0.1 when training, and "
+            "measure the run folder, or against data.load(x, validation_split=0.1), divided alike."
+        )
     short = {name: reason for name in names if (reason := subject.shortage(name))}
     for reason in short.values():
         if metrics is not None:
@@ -199,6 +248,11 @@ def subject_of(
             f"folder or an array. Received: a tf.data.Dataset ({held.name})"
         )
     train = None if split == "all" else parts.train
+    if modality == "text" and features is not None:
+        raise ValueError(
+            "Features are taken of images, not of texts: leave them out. "
+            f"Received: features={features!r}"
+        )
     if modality == "image":
         return _Images(given, held, train, split, count, seed, features)
     return _Texts(given, held, train, split, count, seed)
@@ -230,8 +284,9 @@ def warn_of_bias(names: Sequence[str], subject: "_Subject") -> None:
     for name, unbiased in (("FD", "KD"), ("FID", "KID")):
         if name in names and subject.count < MIN_FRECHET_COUNT:
             warn(
-                f"{name} of {subject.count:,} images is mostly bias: compare it with that of as "
-                f"many images only, or take {unbiased}, the kernel distance, which has none."
+                f"{name} of {subject.count:,} images, fewer than {MIN_FRECHET_COUNT:,}, is biased "
+                "upwards, by about what as many real images score: compare it with that of as many "
+                f"images only, or take {unbiased}, the kernel distance, which has no bias."
             )
 
 
@@ -301,10 +356,11 @@ class _Images(_Subject):
         "nll",
     )  # fmt: skip
     of_real = ("_real_seen",)
-    # Images that a metric cannot do without: two subsets of two, items beside their neighbours.
+    # Images that a metric cannot do without: two subsets of two, items beside their neighbours,
+    # two bins.
     LEAST = {
         "FD": 2, "FID": 2, "KD": 4, "KID": 4, "precision": 4, "recall": 4, "density": 6,
-        "coverage": 6, "different_bins": 2,
+        "coverage": 6, "different_bins": 2 * BIN,
     }  # fmt: skip
 
     def __init__(
@@ -435,8 +491,7 @@ class _Images(_Subject):
         return value, _share_error(value, self.count)
 
     def _different_bins(self) -> tuple:
-        # With fewer than 20 images a bin the test sees hardly any difference.
-        bins = max(2, min(100, self.count // 20))
+        bins = min(100, self.count // BIN)
         share = metrics.different_bins(*self._pair, bins=bins, seed=self.seed).share
         return share, _share_error(share, bins)
 
@@ -475,9 +530,8 @@ class _Images(_Subject):
         return {"samples": count, "features": "pixels", "resize": f"{THUMBNAIL}x{THUMBNAIL}"}
 
     def _closer_to_train(self) -> tuple:
-        count = min(MEMORISED, self.count)
-        # The deviation of the Mann-Whitney statistic for sets that are alike.
-        return self.memory.closer, math.sqrt((2 * count + 1) / (12 * count**2)), self._memory_facts
+        # None closer, or all: that gives no estimate.
+        return self.memory.closer, self.memory.standard_error or None, self._memory_facts
 
     def _copies(self) -> tuple:
         value = self.memory.duplicates

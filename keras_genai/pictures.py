@@ -127,17 +127,19 @@ def save_measured(
     shares: Mapping[str, float],
     others: Sequence[str],
 ) -> None:
-    """Draws what was measured: panels in a row, below them bars from 0 to 1, atomically.
+    """Draws what was measured: panels in a row, below them bars from 0 to 1 if any, atomically.
 
     Args:
         path: Ends in `.png`.
         panels: By title, images uint8 `(H, W, C)` or texts.
-        shares: By name, numbers of 0 to 1; what lies above is cut off, its number is written.
+        shares: By name and, in brackets, what is better: numbers of 0 to 1; what lies above is cut
+            off, its number is written.
         others: Lines of other numbers.
     """
-    figure = Figure(figsize=(5 * len(panels), 7), dpi=100, layout="constrained")
-    halves = figure.add_gridspec(2, 1, height_ratios=(3, 2))
-    above, below = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
+    height = 7.0 if shares else 4.5
+    figure = Figure(figsize=(5 * len(panels), height), dpi=100, layout="constrained")
+    halves = figure.add_gridspec(2 if shares else 1, 1, height_ratios=(3, 2) if shares else (1,))
+    above = figure.add_subfigure(halves[0])
     above_axes = np.ravel(above.subplots(1, len(panels)))
     for axes, (title, panel) in zip(above_axes, panels.items(), strict=True):
         axes.set_title(title, fontsize=10)
@@ -148,12 +150,16 @@ def save_measured(
             axes.text(0, 1, words, va="top", fontsize=8, family="monospace", clip_on=True)
         else:
             axes.imshow(panel.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    axes = below.subplots()
-    bars = axes.barh([*shares], [min(value, 1.0) for value in shares.values()], color="C0")
-    axes.bar_label(bars, [f"{value:.3g}" for value in shares.values()], padding=3, fontsize=8)
-    axes.set_xlim(0, 1.08)
-    axes.invert_yaxis()
-    axes.set_xlabel("   ".join(others))
+    if shares:
+        axes = figure.add_subfigure(halves[1]).subplots()
+        bars = axes.barh([*shares], [min(value, 1.0) for value in shares.values()], color="C0")
+        axes.bar_label(bars, [f"{value:.3g}" for value in shares.values()], padding=3, fontsize=8)
+        axes.set_xlim(0, 1.08)
+        axes.invert_yaxis()
+        axes.set_title("in brackets: what is better", fontsize=8)
+        axes.set_xlabel("   ".join(others))
+    else:
+        above.supxlabel("   ".join(others), fontsize=10)
     with atomic(path) as temporary:
         figure.savefig(temporary)
 

@@ -75,7 +75,9 @@ def measured_run(path, model, data, *metrics):
     folder.set_model(model)
     folder.on_train_begin()
     (path / "history.csv").write_text("epoch,step,seconds,loss\n1,3,0.1,0.5\n")
-    facts = {"data": source.name, "data_fingerprint": source.fingerprint, "seed": 0}
+    facts = {
+        "data": source.name, "data_fingerprint": source.fingerprint, "num_samples": 1000, "seed": 0
+    }  # fmt: skip
     measurement = {**facts, "metrics": metrics or [METRIC]}
     (path / "metrics.json").write_text(json.dumps(measurement))
     return path

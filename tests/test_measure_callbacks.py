@@ -8,7 +8,7 @@ import pytest
 from contract_data import images, text, tiny
 
 from keras_genai import data, measuring
-from keras_genai.callbacks import Measure, QualityGate
+from keras_genai.callbacks import Measure, QualityGate, measure
 
 
 def brightness(x):
@@ -60,6 +60,23 @@ def test_the_cost_is_bounded():
     assert dear.seconds > 0
 
 
+def test_it_says_when_it_measures_again(monkeypatch, capsys):
+    """A measurement of 12 seconds after an epoch of 10: at most 10 % of 120 seconds."""
+    clock = iter((0.0, 0.0, 10.0, 22.0, 22.0))
+    monkeypatch.setattr(measure.time, "monotonic", lambda: next(clock))
+    model = tiny("gan")
+    model.settle(images())
+    model.held_out = data.load(images()).train
+    measures = Measure(every=3, metrics=("KD",), num_samples=20, features=brightness)
+    measures.set_model(model)
+    measures.on_train_begin()
+    measures.on_epoch_begin(2)
+    measures.on_epoch_end(2, {})
+    assert (
+        "in 12.0 s; at this pace again after epoch 15, for at most 10%" in capsys.readouterr().out
+    )
+
+
 def test_text_is_measured_in_bits():
     model = tiny("char_rnn")
     bits = Measure(metrics=("bits_per_character",), share=1e9)
@@ -96,6 +113,7 @@ def test_the_bias_of_few_images_is_mentioned_once(names, times, monkeypatch, cap
     measures.set_model(model)
     measures.on_train_begin()
     for epoch in range(2):
+        measures.on_epoch_begin(epoch)
         measures.on_epoch_end(epoch, {})
     assert capsys.readouterr().out.count("or take KD") == times
 

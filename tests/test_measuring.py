@@ -1,7 +1,10 @@
 """`measure`: the table, what it depends on, and what it refuses."""
 
+import contextlib
+import dataclasses
 import json
 import math
+import os
 import re
 import shutil
 import types
@@ -13,6 +16,7 @@ import tensorflow as tf
 from contract_data import images, labelled, measured_run, text, tiny, training_data
 
 from keras_genai import cli, data, measure, measuring, metrics, zoo
+from keras_genai._text import with_spread
 from keras_genai.metrics import frechet_distance, importance_nll
 from keras_genai.models.gans.cgan import CGAN
 from keras_genai.models.vaes.vae import bernoulli_nll, gaussian_kl
@@ -74,6 +78,10 @@ def test_json_is_what_a_published_entry_takes(table, parts):
     assert {*found["metrics"][0]} == {
         "name", "value", "standard_error", "samples", "features", "resize", "split",
     }  # fmt: skip
+
+
+def test_a_table_is_its_rows(table):
+    assert list(table) == [*table.rows]
 
 
 def test_equal_seeds_give_equal_numbers_and_leave_the_model_alone(model, parts, table):
@@ -161,6 +169,32 @@ def test_without_a_training_part_copies_are_left_out(parts):
     assert "copies" not in [row.name for row in table.rows]
 
 
+@pytest.mark.parametrize("given", ["model", "samples"])
+def test_a_model_is_not_measured_on_its_training_images_without_a_word(given, parts, capsys):
+    given = tiny("gan", data=images(40)) if given == "model" else images(20, seed=3)
+    wanted = {"metrics": ["KD"], "features": mean_and_spread}
+    measure(given, images(40), num_samples=20, **wanted)
+    warned = "say nothing of new images, and copies cannot" in capsys.readouterr().out
+    assert warned == hasattr(given, "generate")
+    for held_out in (parts, data.load(images(40), validation_split=0.5)):
+        measure(given, held_out, num_samples=20, **wanted)
+        assert "Warning" not in capsys.readouterr().out
+
+
+def test_samples_that_there_are_not_are_mentioned(parts, capsys):
+    wanted = {"metrics": ["KD"], "features": mean_and_spread}
+    measure(images(300, seed=3), parts, num_samples=250, **wanted)
+    assert "Measuring 200 images (not 250: there are no more) ag" in capsys.readouterr().out
+    measure(images(300, seed=3), parts, num_samples=100, **wanted)
+    assert "Measuring 100 images against" in capsys.readouterr().out
+
+
+def test_a_path_is_loaded_first(parts, tmp_path):
+    for path in ("runs/gan/001", tmp_path):
+        with pytest.raises(ValueError, match=r"measure\(zoo\.load\(path\), data\).*Received: "):
+            measure(path, parts)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -179,8 +213,10 @@ def test_what_cannot_be_measured_is_refused(parts, arguments, message):
 
 
 def test_of_few_images_what_can_be_measured_is(parts, capsys):
-    for count, left_out in ((2, ["KD", "precision", "recall", "density", "coverage"]),
-                            (5, ["density", "coverage"])):  # fmt: skip
+    for count, left_out in (
+        (2, ["KD", "precision", "recall", "density", "coverage", "different_bins"]),
+        (5, ["density", "coverage", "different_bins"]),
+    ):
         table = measure(images(9), parts, num_samples=count, features=mean_and_spread)
         whole = ["FD", "KD", "precision", "recall", "density", "coverage", "different_bins"]
         names = [row.name.partition("-")[0] for row in table.rows]
@@ -188,6 +224,9 @@ def test_of_few_images_what_can_be_measured_is(parts, capsys):
         printed = capsys.readouterr().out
         assert printed.count("not measured") == len(left_out)
         assert f"not measured: density needs at least 6 images. Received: {count}" in printed
+    with pytest.raises(ValueError, match="different_bins needs at least 40 images. Received: 39"):
+        measure(images(39), parts, ["different_bins"], features=mean_and_spread)
+    assert measure(images(40), parts, ["different_bins"], features=mean_and_spread).rows
 
 
 def test_a_stream_is_refused(model, parts):
@@ -353,6 +392,26 @@ def test_texts_are_measured(writer, tmp_path):
         measure(texts, parts, ["bits_per_character"])
 
 
+def test_texts_have_no_features(writer):
+    with pytest.raises(ValueError, match="of images, not of texts.*Received: features='mnist'"):
+        measure(*writer, ["bits_per_character"], features="mnist")
+
+
+def test_a_picture_has_bars_only_if_there_are_shares(table, tmp_path, monkeypatch):
+    """And says of each bar which way is better."""
+    drawn = []
+    monkeypatch.setattr(measuring.pictures.Figure, "savefig", lambda self, _: drawn.append(self))
+    monkeypatch.setattr(measuring.pictures, "atomic", lambda path: contextlib.nullcontext(path))
+    distances = [row for row in table if row.name.startswith(("FD", "KD", "nll"))]
+    for rows in (table.rows, distances):
+        dataclasses.replace(table, rows=tuple(rows)).save_picture(tmp_path / "measure.png")
+    both, panels = ([axes for axes in figure.axes if axes.get_visible()] for figure in drawn)
+    assert len(both) == 4 and len(panels) == 3 and all(axes.images for axes in panels)
+    labels = [label.get_text() for label in both[-1].get_yticklabels()]
+    for label in ("precision (higher, to 1)", "copies (lower, to 0)", "closer_to_train (0.5)"):
+        assert label in labels
+
+
 def test_variety_is_that_of_fifty_words_or_left_out(writer, capsys):
     """One short text does not change what the number of all means."""
     _, parts = writer
@@ -400,6 +459,40 @@ def run_on_digits(tmp_path_factory):
 MEASURE = ["--samples", "64", "--metrics", "KD"]
 
 
+def test_a_lesser_measurement_does_not_replace_a_better_one(table, tmp_path, capsys):
+    """Nor one of other data; but one of an earlier checkpoint is replaced."""
+    numbers, checkpoint = tmp_path / "metrics.json", tmp_path / "checkpoint.keras"
+
+    def place(**changes):
+        return cli._place(tmp_path, "", checkpoint, dataclasses.replace(table, **changes))
+
+    checkpoint.touch()
+    assert place() == ""
+    numbers.write_text(table.to_json())
+    os.utime(checkpoint, (1, 1))
+    more = {**table.facts, "num_samples": 151}
+    for changes in (
+        {},
+        {"facts": more},
+        {"rows": (*table.rows, dataclasses.replace(table.rows[0], name="IS"))},
+    ):
+        assert place(**changes) == ""
+    assert "stays" not in capsys.readouterr().out
+    others = [dataclasses.replace(row, features="mnist") for row in table]
+    for changes in (
+        {"facts": {**table.facts, "num_samples": 149}},
+        {"facts": {**more, "data_fingerprint": "0" * 12}},
+        {"rows": table.rows[1:]},
+        {"rows": tuple(others)},
+    ):
+        assert place(**changes) == ".2"
+        assert f"{numbers} stays" in capsys.readouterr().out
+    (tmp_path / "metrics.2.json").touch()
+    assert place(rows=table.rows[1:]) == ".3"
+    os.utime(numbers, (0, 0))
+    assert place(rows=table.rows[1:]) == ""
+
+
 def test_the_file_of_a_run_is_measured_on_the_data_of_the_run(run_on_digits):
     run = run_on_digits
     assert cli.main(["measure", str(run / "checkpoint.keras"), *MEASURE]) == 0
@@ -444,17 +537,25 @@ def test_a_published_entry_is_not_measured_by_command(tmp_path, monkeypatch, cap
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_the_command_measures_on_the_part_that_a_run_left_out(tmp_path):
+def test_the_command_measures_on_the_part_that_a_run_left_out(tmp_path, capsys):
     np.save(tmp_path / "blobs.npy", images(48))
     run = tmp_path / "run"
     options = {"validation_split": 0.25, "epochs": 1, "batch_size": 12, "verbose": 0}
     tiny("gan").fit(tmp_path / "blobs.npy", run_dir=run, **options)
     np.save(tmp_path / "other.npy", images(30, seed=1))
-    for name, part, count in (("blobs", "validation", 12), ("other", "all", 30)):
+    for name, file, part, count in (
+        ("blobs", "metrics.json", "validation", 12), ("other", "metrics.2.json", "all", 30),
+    ):  # fmt: skip
         data = str(tmp_path / f"{name}.npy")
         assert cli.main(["measure", str(run), "--data", data, "--metrics", "KD"]) == 0
-        (row,) = json.loads((run / "metrics.json").read_text())["metrics"]
+        (row,) = json.loads((run / file).read_text())["metrics"]
         assert (row["split"], row["samples"]) == (part, count)
+    assert (run / "measure.2.png").exists()
+    assert "the very images" not in capsys.readouterr().out
+    path = str(tmp_path / "blobs.npy")
+    whole = measured_run(tmp_path / "whole", tiny("gan", data=path), path)
+    assert cli.main(["measure", str(whole), "--data", path, "--metrics", "KD"]) == 0
+    assert "the very images that the run was trained on" in capsys.readouterr().out
 
 
 def test_recipes_are_compared_over_seeds(parts, monkeypatch, tmp_path):
@@ -513,6 +614,20 @@ def test_a_comparison_is_of_one_time_and_of_like_numbers(parts, monkeypatch, tmp
     assert budgets[3:] == [0.5, 0.5] and found.minutes == {"gan": [0.5, 0.5]}
     count = iter((40,))
     assert "±" not in str(zoo.compare(["gan"], parts, seeds=1)), "one seed has no deviation"
+
+
+@pytest.mark.parametrize(
+    ("value", "deviation", "shown"),
+    [
+        (0.896, 2.5e-16, "0.896 ± 0"),
+        (1_234_567.0, 22_345.0, "1,235,000 ± 22,000"),
+        (370.4, 370.0, "370.4 ± 370"),
+        (0.0, 0.0, "0 ± 0"),
+        (2.0, None, "2"),
+    ],
+)
+def test_numbers_have_one_style(value, deviation, shown):
+    assert with_spread(value, deviation) == shown
 
 
 def test_training_data_of_each_modality_can_be_measured():

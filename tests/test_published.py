@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import sys
 import tracemalloc
@@ -104,12 +105,35 @@ def test_an_installed_package_knows_names_and_says_how_to_get_entries(
     for module in (registry, cli):
         monkeypatch.setattr(module, "INDEX", tmp_path / "index.json")
     monkeypatch.setattr(published, "CATALOGUE", tmp_path / "absent")
+    monkeypatch.setattr(cli, "CHECKOUT", tmp_path / "absent")
     with pytest.raises(ValueError, match=r"clone.*KERAS_GENAI_ZOO.*absent.*Received: 'gan.blobs'"):
         zoo.get("gan", weights="blobs")
     assert cli.main(["generate", "gan.blobs"]) == 2
     assert "KERAS_GENAI_ZOO" in capsys.readouterr().err
     assert cli.main(["list"]) == 0
     assert "gan.blobs  blobs  2.0 MB" in capsys.readouterr().out
+
+
+def test_a_training_from_an_entry_says_what_begins_anew(entry, capsys):
+    model = zoo.get("gan", weights="blobs")
+    model.run_eagerly = True  # two steps are quicker than a graph
+    options = {"epochs": 1, "batch_size": 4, "run_dir": False, "verbose": 0}
+    for times in (1, 0):
+        model.fit(X, **options)
+        words = "the discriminator and the state of the optimizer start anew, for gan.blobs"
+        assert capsys.readouterr().out.count(words) == times
+
+
+def test_the_command_line_knows_the_users_own_entries(entry, capsys):
+    assert cli.main(["list"]) == 0
+    assert re.search(r"^gan\.blobs +array +0\.0 MB$", capsys.readouterr().out, re.MULTILINE)
+    assert cli.main(["info", "gan.blobs"]) == 0
+    printed = capsys.readouterr().out
+    assert "published entry" in printed and str(entry / "README.md") in printed
+    assert cli.main(["info", "gan.mnist"]) == 0
+    (entry / published.ENTRY).write_text("{")
+    assert cli.main(["list"]) == 0
+    assert "gan.blobs" not in capsys.readouterr().out.partition("gan.mnist")[2]
 
 
 def test_the_command_line_generates_from_an_entry(entry, tmp_path, catalogue):

@@ -15,11 +15,13 @@ from contract_data import METRIC, images, measured_run, text, tiny
 from PIL import Image
 
 from keras_genai import cli, zoo
+from keras_genai import data as dataset
 from keras_genai import measuring as measuring_module
 from keras_genai.data.licences import LICENCES, licence_of
 from keras_genai.zoo import cards, generated, published, publishing, registry, weights
 
 X = images(24, (8, 8, 1))
+PARTS = dataset.Dataset("array", dataset.load(X).train, test=dataset.load(X[:9]).train)
 OF_DATA = {"data": X, "licence": "CC0", "credit": "Nobody in particular"}
 
 
@@ -147,6 +149,24 @@ def test_a_card_says_in_words_whether_it_is_memorised(published_once, metrics, v
     assert re.match(verdict, after)
 
 
+def test_closeness_of_samples_that_are_far_off_says_nothing(published_once):
+    entry, folder = published_once
+    row, _ = entry["metrics"]
+    copies = {**row, "name": "copies", "values": [0.0]}
+    for precision, said in ((0.004, True), (0.5, False)):
+        rows = [{**row, "name": "precision", "values": [precision]}, copies]
+        card = cards.card({**entry, "metrics": rows}, folder)
+        assert ("That says nothing here" in card) == said
+
+
+def test_a_card_speaks_of_a_clone_only_in_one(published_once):
+    entry, folder = published_once
+    own, of_checkout = (folder / "README.md").read_text("utf-8"), cards.card(entry, folder)
+    for words in ("make index", "clone"):
+        assert words not in own and words in of_checkout
+    assert "`KERAS_GENAI_ZOO` names the folder in which `gan.blobs/` lies" in own
+
+
 def test_a_card_explains_every_metric():
     known = {*measuring_module.METRICS}
     assert known == {*cards.MEANINGS}
@@ -240,6 +260,10 @@ def test_an_average_is_published_in_place_of_its_network(tmp_path, catalogue):
             lambda run: (run / "history.csv").write_text("epoch,step\n1,4\n"),
             {}, "an earlier `fit` had trained.*Received: .*epoch 1 at step 4",
         ),
+        (
+            lambda run: change(run / "metrics.json", num_samples=5),
+            {"data": PARTS}, "are of 9 samples: measure again without --samples.*Received: 5 in",
+        ),
         (lambda run: (run / "config.json").unlink(), {}, "not a run folder"),
         (lambda run: change(run / "config.json", recipe="GAN"), {}, "No recipe of this name"),
         (lambda run: None, {"data": X[:9]}, r"not the data of the run; name them with --data"),
@@ -286,6 +310,11 @@ def test_outside_a_checkout_a_catalogue_must_be_named(run, monkeypatch, tmp_path
     monkeypatch.setattr(published, "CATALOGUE", tmp_path / "absent")
     with pytest.raises(ValueError, match=r"say with --zoo.*Received: "):
         publish([run], None)
+
+
+def test_the_catalogue_of_the_environment_comes_first(run, catalogue, monkeypatch):
+    monkeypatch.setenv("KERAS_GENAI_ZOO", str(catalogue))
+    assert publish([run], None) == catalogue / "gan.blobs"
 
 
 def test_licences_of_known_data_are_known():
@@ -425,7 +454,9 @@ def test_recipes_may_get_parameters_after_an_entry(runs, catalogue):
     entry, samples = published.read(folder), published.load(folder).generate(2, seed=0)
     older = {key: value for key, value in entry["arguments"].items() if key != "learning_rate"}
     change(folder / "entry.json", arguments=older)
-    assert cards.card(published.read(folder), folder) == (folder / "README.md").read_text("utf-8")
+    assert cards.card(published.read(folder), folder, False) == (folder / "README.md").read_text(
+        "utf-8"
+    )
     np.testing.assert_array_equal(published.load(folder).generate(2, seed=0), samples)
 
 

@@ -1,5 +1,6 @@
 """Metrics on validation data during training: `Measure` writes them, `QualityGate` judges."""
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +27,7 @@ class Measure(keras.callbacks.Callback):
     Args:
         every: Epochs between measurements.
         metrics: Names, as in `keras_genai.measure`. A Fréchet distance of as few images as the
-            default is mostly bias, the kernel distance "KD" has none.
+            default is biased upwards, the kernel distance "KD" is not.
         num_samples: N; the same for all that is compared.
         features: A feature extractor, as in `keras_genai.measure`.
         share: The largest share of the training's time.
@@ -64,6 +65,9 @@ class Measure(keras.callbacks.Callback):
         measuring.warn_of_bias(self.metrics, self.subject)
         self.started = time.monotonic()
 
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.epoch_began = time.monotonic()
+
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         before = time.monotonic()
         first = self.seconds == 0.0
@@ -82,9 +86,15 @@ class Measure(keras.callbacks.Callback):
         if first:
             say(
                 f"Measured {', '.join(self.metrics)} on {self.subject.count:,} samples in "
-                f"{taken:.1f} s; again every {self.every} epochs, for at most {self.share:.0%} of "
-                "the time"
+                f"{taken:.1f} s; at this pace again after epoch {self._due(epoch + 1, before)}, "
+                f"for at most {self.share:.0%} of the time"
             )
+
+    def _due(self, epoch: int, before: float) -> int:
+        """The epoch after which the share of time allows another measurement, as long as this."""
+        left = self.seconds / self.share - (time.monotonic() - self.started)
+        epochs = max(1, math.ceil(left / max(before - self.epoch_began, 1e-3)))
+        return -(-(epoch + epochs) // self.every) * self.every
 
 
 class QualityGate(keras.callbacks.Callback):

@@ -143,8 +143,9 @@ def frechet_distance(x: ArrayLike | FeatureStatistics, y: ArrayLike | FeatureSta
     a, b = _root(p.covariance), _root(q.covariance)  # (R, D), R the rank
     if p.count < MIN_FRECHET_COUNT:
         warnings.warn(
-            f"The Fréchet distance of {p.count} items is mostly bias: below "
-            f"{MIN_FRECHET_COUNT} use `kernel_distance`, which has none.",
+            f"The Fréchet distance of {p.count} items, fewer than {MIN_FRECHET_COUNT}, is biased "
+            "upwards, by about what as many real items score: compare it at equal N only, or use "
+            "`kernel_distance`, which has no bias.",
             stacklevel=2,
         )
     cross = np.linalg.svd(a @ b.T, compute_uv=False).sum()

@@ -6,6 +6,7 @@ does not grow with N x M.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from statistics import NormalDist
 from typing import NamedTuple
@@ -136,12 +137,15 @@ class Memorisation(NamedTuple):
         duplicates: the share of samples that are copies.
         distances: of each sample to its nearest training item (N,).
         indices: the numbers of these training items (N,).
+        standard_error: of `closer`, over draws of samples and of unseen items; 0 where the
+            distances of the two do not overlap, which gives no estimate.
     """
 
     closer: float
     duplicates: float
     distances: Array
     indices: Array
+    standard_error: float
 
 
 def memorisation(
@@ -152,6 +156,9 @@ def memorisation(
     `closer` is the statistic of Meehan, Chaudhuri and Dasgupta 2020,
     https://arxiv.org/abs/2004.05675, with a single cell: P(d(sample) < d(test)) over
     all pairs, ties half. Below 0.5 samples lie further out than unseen items: not copied, not good.
+    Its standard error is that of DeLong, DeLong and Clarke-Pearson 1988,
+    https://doi.org/10.2307/2531595, for one curve: each item wins a share of its pairs, and the
+    variances of these shares, each divided by the size of its set, are added up.
 
     Args:
         samples: features (N, D) of samples.
@@ -162,12 +169,19 @@ def memorisation(
     """
     check_setting(tolerance >= 0, "at least 0", tolerance=tolerance)
     distances, indices = nearest_distances(samples, train)
-    unseen = np.sort(nearest_distances(test, train)[0])
-    below = np.searchsorted(unseen, distances, side="left")
-    up_to = np.searchsorted(unseen, distances, side="right")
-    closer = 1.0 - (below + up_to).mean() / (2 * len(unseen))
+    unseen = nearest_distances(test, train)[0]
+    of_samples = 1.0 - _share_below(unseen, distances)  # of unseen items further out
+    of_unseen = _share_below(distances, unseen)  # of samples nearer
+    variances = (x.var(ddof=min(1, len(x) - 1)) / len(x) for x in (of_samples, of_unseen))
     duplicates = (distances <= tolerance * np.median(unseen)).mean()
-    return Memorisation(float(closer), float(duplicates), distances, indices)
+    error = math.sqrt(sum(variances))
+    return Memorisation(float(of_samples.mean()), float(duplicates), distances, indices, error)
+
+
+def _share_below(x: Array, limits: Array) -> Array:
+    """Of each limit (M,), the share of x (N,) that lies below it; what is equal counts half."""
+    x = np.sort(x)
+    return (np.searchsorted(x, limits, "left") + np.searchsorted(x, limits, "right")) / (2 * len(x))
 
 
 class DifferentBins(NamedTuple):

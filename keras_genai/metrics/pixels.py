@@ -20,6 +20,9 @@ CHUNK = 100  # images at a time
 def psnr(x: ArrayLike, y: ArrayLike) -> Array:
     """The peak signal-to-noise ratio of each pair, 10 log10(MAX^2 / MSE), in dB.
 
+    MAX, the largest value a pixel can take, is 255 for uint8 and 1 for floating-point images,
+    whatever the largest value in them is.
+
     Args:
         x: images (N, H, W, C).
         y: images of the same shape.

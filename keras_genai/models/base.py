@@ -166,6 +166,7 @@ class GenerativeModel(keras.Model):
         self.losses_by_name = {name: EpochMean(name=name) for name in (*self.loss_names, "loss")}
         self.progress = training.Progress()
         self.recipe: str | None = None
+        self.entry: str | None = None  # the published one whose weights were loaded
         self.run_dir: Any = None  # where the last `fit` wrote
         self.held_out: Any = None  # the validation data of the last `fit`
         self.arguments: dict[str, Any] = {}

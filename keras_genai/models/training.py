@@ -337,6 +337,7 @@ def plan(
     if continued:
         first, last = model.progress.epoch, epochs
     else:
+        _mention_entry(model)
         model.progress.epoch_start = model.progress.step
         model.progress.milliseconds = 0
         first = model.progress.epoch if initial_epoch is None else initial_epoch
@@ -447,6 +448,16 @@ def _mention(model: Any, y: Any, batch_size: int) -> None:
         warn(
             "batch normalisation compares the images of a batch, and a batch has only one: "
             "choose a larger batch_size."
+        )
+
+
+def _mention_entry(model: Any) -> None:
+    """Says what published weights leave out, when training starts from them."""
+    if model.entry and not model.progress.step:
+        fresh = " and the ".join([*model.training_only, "state of the optimizer"])
+        warn(
+            f"the {fresh} start anew, for {model.entry} holds what generating needs: samples may "
+            "become worse at first."
         )
 
 

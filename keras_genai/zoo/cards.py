@@ -8,40 +8,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_genai._text import BETWEEN_TEXTS
+from keras_genai._text import BETWEEN_TEXTS, number, with_spread
 from keras_genai.data.loading import KNOWN
 from keras_genai.data.loading import names as embedded
+from keras_genai.measuring import MEANINGS
 from keras_genai.zoo import registry
 
-# What a metric says, which way is better and where that ends. Distances bear an extractor's name.
-MEANINGS = {
-    "FD": ("Fréchet distance of the features", "lower, to 0"),
-    "FID": ("Fréchet distance of the features", "lower, to 0"),
-    "KD": ("kernel distance of the features", "lower, to 0"),
-    "KID": ("kernel distance of the features", "lower, to 0"),
-    "IS": ("whether images are clear and differ", "higher"),
-    "precision": ("share of samples that look real", "higher, to 1"),
-    "recall": ("share of real images that samples come near", "higher, to 1"),
-    "density": ("how many samples there are round a real image", "higher, to 1"),
-    "coverage": ("share of real images with a sample round them", "higher, to 1"),
-    "different_bins": ("share of kinds of images drawn too often or too rarely", "lower, to 0.05"),
-    "modes": ("classes that are not missing", "higher, to all"),
-    "class_distance": ("by how much the classes' shares are wrong", "lower, to 0"),
-    "class_accuracy": ("share of samples of the class asked for", "higher, to 1"),
-    "nll": ("upper bound on -log p(x) of an image", "lower"),
-    "bits_per_character": ("surprise at a character of the text", "lower"),
-    "distinct_2": ("different pairs of words, as a share of all pairs", "higher"),
-    "self_bleu": ("how much samples repeat each other", "lower"),
-    "closer_to_train": (
-        "how often a sample is closer to a training image than an unseen real image is",
-        "0.5; more are copies, less are far off",
-    ),
-    "copies": ("share of samples that are a training image, or all but", "lower, to 0"),
-    "longest_copy": ("longest run of characters out of the training text", "lower"),
-}
 # Metrics that say how much of the training set comes back, and beyond what that is a sign of it:
 # so many standard errors above 0.5, such a share, so many characters (a phrase has fewer).
 MEMORISATION = {"closer_to_train": 3, "copies": 0.01, "longest_copy": 100}
+# Samples of which no larger share looks real (precision) are far from all images, of the training
+# as well: that they are not close to those says nothing.
+FAR_OFF = 0.01
 # Whose p(x) `nll` is, by recipe.
 LIKELIHOODS = {
     "vae": "of images made black and white at random, each pixel white with its grey value as the "
@@ -49,12 +27,13 @@ LIKELIHOODS = {
 }
 
 
-def card(entry: Mapping[str, Any], folder: Path) -> str:
+def card(entry: Mapping[str, Any], folder: Path, in_checkout: bool = True) -> str:
     """The card, as Markdown.
 
     Args:
         entry: The content of `entry.json`.
         folder: Where the samples are.
+        in_checkout: Whether it is for the catalogue of the package's repository.
     """
     recipe = registry.info(entry["recipe"])
     sections = [
@@ -64,7 +43,7 @@ def card(entry: Mapping[str, Any], folder: Path) -> str:
         "## What it is for",
         _purpose(entry),
         "## How to load it",
-        _loading(entry),
+        _loading(entry, in_checkout),
         "## How it was trained",
         _training(entry),
         "## Numbers",
@@ -77,7 +56,8 @@ def card(entry: Mapping[str, Any], folder: Path) -> str:
         f"The data, `{entry['data']['name']}`: {entry['credit']}; licence: {entry['licence']}. "
         "The package is under Apache 2.0.",
         f"Paper: {link(entry['paper'])}.",
-        "This page is generated from [entry.json](entry.json); `make index` writes it anew.",
+        "This page is generated from [entry.json](entry.json)"
+        + ("; `make index` writes it anew." if in_checkout else "."),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -96,17 +76,9 @@ def link(paper: str) -> str:
     return f"[{paper}](https://arxiv.org/abs/{number})" if archive == "arXiv" else paper
 
 
-def number(value: float | None) -> str:
-    """Four digits, or nothing."""
-    return "" if value is None else f"{value:.4g}"
-
-
 def value_of(row: Mapping[str, Any]) -> str:
     """A metric's value, with its spread over training seeds if there were several."""
-    if row["standard_deviation"] is None:
-        return number(row["value"])
-    # Once more through float: 370, not 3.7e+02.
-    return f"{number(row['value'])} ± {float(format(row['standard_deviation'], '.2g')):g}"
+    return with_spread(row["value"], row["standard_deviation"])
 
 
 def _samples(entry: Mapping[str, Any], folder: Path) -> str:
@@ -131,7 +103,7 @@ def _purpose(entry: Mapping[str, Any]) -> str:
     )
 
 
-def _loading(entry: Mapping[str, Any]) -> str:
+def _loading(entry: Mapping[str, Any], in_checkout: bool) -> str:
     name, recipe, tag = entry["name"], entry["recipe"], entry["tag"]
     if entry["modality"] == "text":
         call = "print(model.generate(max_length=300, seed=1))"
@@ -143,11 +115,15 @@ def _loading(entry: Mapping[str, Any]) -> str:
             f"{channels})"
         )
         command = f"keras-genai generate {name} -n 16 -o grid.png"
+    where = (
+        "Outside a clone of the repository, `KERAS_GENAI_ZOO` names the folder `zoo` of one."
+        if in_checkout
+        else f"`KERAS_GENAI_ZOO` names the folder in which `{name}/` lies."
+    )
     return (
         f'```python\nfrom keras_genai import zoo\n\nmodel = zoo.get("{recipe}", weights="{tag}")\n'
         f"{call}\n```\n\n```console\n$ {command}\n```\n\n"
-        "Outside a clone of the repository, `KERAS_GENAI_ZOO` names the folder `zoo` of one. "
-        f"{entry['parameters']:,} parameters, {entry['weights']['bytes'] / 1e6:.1f} MB as "
+        f"{where} {entry['parameters']:,} parameters, {entry['weights']['bytes'] / 1e6:.1f} MB as "
         f"{entry['weights']['dtype']}."
     )
 
@@ -275,7 +251,7 @@ def _metrics(rows: Sequence[Mapping[str, Any]]) -> str:
 def _of_weights(row: Mapping[str, Any]) -> str:
     """What was measured of the weights themselves, those of the first seed."""
     error = row["standard_error"]
-    return number(row["values"][0]) + (f" ({error:.2g})" if error else "")
+    return number(row["values"][0]) + (f" ({number(error, 2)})" if error else "")
 
 
 def _reference(row: Mapping[str, Any]) -> str:
@@ -289,8 +265,18 @@ def _memorisation(entry: Mapping[str, Any]) -> str:
     if not rows:
         return "Not checked: it may repeat training data."
     found = [_copying(row) for row in rows]
-    verdict = "There are signs of it" if any(sign for sign, _ in found) else "No sign of it"
-    return f"{verdict}: {', and '.join(words for _, words in found)}.\n\n{_metrics(rows)}"
+    sign = any(sign for sign, _ in found)
+    verdict = "There are signs of it" if sign else "No sign of it"
+    words = f"{verdict}: {', and '.join(words for _, words in found)}."
+    precision = min(
+        (r["values"][0] for r in entry["metrics"] if r["name"] == "precision"), default=1
+    )
+    if precision <= FAR_OFF and not sign:
+        words += (
+            f" That says nothing here: hardly a sample looks real (precision {number(precision)}), "
+            "and what is far from all real images is far from those of the training too."
+        )
+    return f"{words}\n\n{_metrics(rows)}"
 
 
 def _copying(row: Mapping[str, Any]) -> tuple[bool, str]:

@@ -11,7 +11,7 @@ import numpy as np
 from keras_genai import measuring
 from keras_genai._files import write_text
 from keras_genai._log import say
-from keras_genai._text import columns
+from keras_genai._text import columns, with_spread
 from keras_genai.zoo import publishing, registry
 
 
@@ -58,7 +58,7 @@ def _mean(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _cell(mean: float, deviation: float) -> str:
-    return f"{mean:.4g}" if math.isnan(deviation) else f"{mean:.4g} ± {deviation:.2g}"
+    return with_spread(mean, None if math.isnan(deviation) else deviation)
 
 
 def compare(

@@ -6,7 +6,6 @@ what is generated for people: a card, samples, the history. Nothing in it is cod
 
 import itertools
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_genai._files import own_catalogues
 from keras_genai._text import did_you_mean
 from keras_genai.zoo import loading, registry, weights
 
@@ -33,8 +33,7 @@ GREY_LEVELS = 2
 
 def folders() -> list[Path]:
     """Where entries are looked for: `$KERAS_GENAI_ZOO`, then the catalogue of the checkout."""
-    own = os.environ.get("KERAS_GENAI_ZOO")
-    return [Path(own).expanduser(), CATALOGUE] if own else [CATALOGUE]
+    return [*own_catalogues(), CATALOGUE]
 
 
 def names() -> list[str]:
@@ -127,6 +126,7 @@ def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Any:
             raise
         raise ValueError(f"{differences} {error}") from error
     weights.assign(model, arrays)
+    model.entry = entry["name"]
     return model
 
 

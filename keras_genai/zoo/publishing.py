@@ -19,6 +19,7 @@ from keras_genai._provenance import generated_by
 from keras_genai._text import BETWEEN_TEXTS
 from keras_genai.data.base import Dataset
 from keras_genai.data.licences import licence_of
+from keras_genai.measuring import IMAGES
 from keras_genai.zoo import cards, generated, loading, published, registry, weights
 
 METRICS = "metrics.json"
@@ -47,7 +48,8 @@ def publish(
         runs: Run folders. The first is published; with others, which differ in the seed alone, the
             metrics get a mean and a standard deviation over training seeds.
         tag: The second part of the entry's name, as a rule the data set.
-        catalogue: The folder of all entries; the checkout's `zoo` by default.
+        catalogue: The folder of all entries; by default that which `$KERAS_GENAI_ZOO` names, else
+            the checkout's `zoo`.
         data: The data the runs were trained on, if their name does not find them.
         licence: Of the data, if the package does not know.
         credit: Who made the data, if the package does not know.
@@ -59,14 +61,16 @@ def publish(
         The entry's folder.
 
     Raises:
-        ValueError: If the runs are not measured on their own data or do not belong together, the
-            data are not those of the runs, a weight is not finite, or the entry is too large.
+        ValueError: If the runs are not measured on their own data, on the whole test part or 10,000
+            images of it, or do not belong together, the data are not those of the runs, a weight is
+            not finite, or the entry is too large.
     """
     folders = [Path(run) for run in runs]
     configs = [_config(folder) for folder in folders]
     check_one_experiment(folders, configs)
     name = f"{configs[0]['recipe']}.{tag}"
     target = _target(catalogue, name, overwrite)
+    in_checkout = target.parent.resolve() == published.CATALOGUE.resolve()
     model = loading.load(folders[0])
     progress = [model.progress, *(loading.load(folder).progress for folder in folders[1:])]
     trainings = [
@@ -97,9 +101,9 @@ def publish(
         entry["golden"] = _show(published.load(staging), staging / entry["samples"], name)
         _write(staging / published.ENTRY, entry)
         shutil.copy(folders[0] / "history.csv", staging / "history.csv")
-        write_text(staging / "README.md", cards.card(entry, staging))
+        write_text(staging / "README.md", cards.card(entry, staging, in_checkout))
         _check_size(staging)
-    if target.parent.resolve() == published.CATALOGUE.resolve():
+    if in_checkout:
         generated.write()
     return target
 
@@ -141,7 +145,9 @@ def _metric_facts(
     data: Mapping[str, Any],
     references: References,
 ) -> dict[str, Any]:
-    measurements = [_measurement(folder, data) for folder in folders]
+    of_images = registry.info(configs[0]["recipe"]).modality == "image"
+    least = min(IMAGES, data.get("test", 0)) if of_images else 0
+    measurements = [_measurement(folder, data, least) for folder in folders]
     return {
         "measured": {key: v for key, v in measurements[0].items() if key != "metrics"},
         "metrics": over_seeds(folders, configs, measurements, references),
@@ -171,12 +177,14 @@ def _target(catalogue: Path | None, name: str, overwrite: bool) -> Path:
             "A tag is made of small letters, digits and underscores. "
             f"Received: {name.partition('.')[2]!r}"
         )
-    if catalogue is None and not published.CATALOGUE.exists():
+    folder = published.folders()[0] if catalogue is None else Path(catalogue)
+    if folder == published.CATALOGUE and not folder.exists():
         raise ValueError(
             "The package is installed outside a checkout, where there is no catalogue: say with "
-            f"--zoo into which folder the entry goes. Received: no folder {published.CATALOGUE}"
+            "--zoo or KERAS_GENAI_ZOO into which folder the entry goes. "
+            f"Received: no folder {str(folder)!r}"
         )
-    target = (published.CATALOGUE if catalogue is None else Path(catalogue)) / name
+    target = folder / name
     if target.exists() and not overwrite:
         raise ValueError(
             f"There is an entry of this name; replace it with --overwrite or choose another tag. "
@@ -311,8 +319,8 @@ def _same_data(model: Any, config: Mapping[str, Any], data: Any) -> tuple[Datase
 # Metrics ----------------------------------------------------------------------------------------
 
 
-def _measurement(folder: Path, data: Mapping[str, Any]) -> dict[str, Any]:
-    """What was measured of a run, on the data whose name and fingerprint are in `data`."""
+def _measurement(folder: Path, data: Mapping[str, Any], least: int) -> dict[str, Any]:
+    """What was measured of a run, on at least so many of the data that `data` names."""
     path = folder / METRICS
     if not path.exists():
         raise ValueError(
@@ -334,7 +342,7 @@ def _measurement(folder: Path, data: Mapping[str, Any]) -> dict[str, Any]:
             )
         if measurement[key] != of_run:
             raise ValueError(
-                "This run was measured on other data than it was trained on: "
+                "This run was measured on other data than it was trained on: remove that file, and "
                 f"`keras-genai measure {folder}` takes its own. Received: {key} "
                 f"{measurement[key]!r} in {str(path)!r}, where the run has {of_run!r}"
             )
@@ -345,6 +353,12 @@ def _measurement(folder: Path, data: Mapping[str, Any]) -> dict[str, Any]:
                 "chosen. A folder of your own has one if it has subfolders train and test. "
                 f"Received: {row['name']} with split={row['split']!r} in {str(path)!r}"
             )
+    if measurement["num_samples"] < least:
+        raise ValueError(
+            f"Numbers of an entry of images on these data are of {least:,} samples: measure again "
+            f"without --samples, `keras-genai measure {folder}`. "
+            f"Received: {measurement['num_samples']:,} in {str(path)!r}"
+        )
     return measurement
 
 

@@ -99,6 +99,20 @@ def test_memorisation_of_unseen_of_copied_and_of_half_copied():
     assert memorisation(3 * unseen, train, test).closer < 0.1
 
 
+def test_the_standard_error_of_closer_is_its_deviation_over_draws():
+    """For samples of one kind with unseen items, and for others; sets of two sizes."""
+    rng = np.random.default_rng(0)
+    train = rng.normal(size=(100, 2))
+    for scale in (1.0, 4.0):
+        draws = [
+            memorisation(scale * rng.normal(size=(80, 2)), train, rng.normal(size=(40, 2)))
+            for _ in range(200)
+        ]
+        deviation = np.std([draw.closer for draw in draws])
+        assert np.mean([draw.standard_error for draw in draws]) == pytest.approx(deviation, rel=0.2)
+    assert memorisation(train, train, 9 + train).standard_error == 0.0
+
+
 def test_memorisation_counts_ties_half():
     train, test = np.zeros((1, 1)), np.array([[1.0], [2.0], [3.0], [4.0]])
     assert memorisation([[2.0]], train, test).closer == 2.5 / 4
