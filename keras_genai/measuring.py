@@ -54,8 +54,12 @@ MEANINGS = {
     "class_accuracy": ("share of samples of the class asked for", "higher, to 1"),
     "nll": ("upper bound on -log p(x) of an image", "lower"),
     "bits_per_character": ("surprise at a character of the text", "lower"),
-    "distinct_2": ("different pairs of words, as a share of all pairs", "higher"),
-    "self_bleu": ("how much samples repeat each other", "lower"),
+    # Words that do not exist repeat nothing: beyond real text these two do not mean better.
+    "distinct_2": (
+        "different pairs of words, as a share of all pairs",
+        "that of real text; less repeats",
+    ),
+    "self_bleu": ("how much samples repeat each other", "that of real text; more repeats"),
     "closer_to_train": (
         "how often a sample is closer to a training image than an unseen real image is",
         "0.5; more are copies, less are far off",
