@@ -67,7 +67,6 @@ MEANINGS = {
     "copies": ("share of samples that are a training image, or all but", "lower, to 0"),
     "longest_copy": ("longest run of characters out of the training text", "lower"),
 }
-HIGHER_IS_BETTER = [name for name, (_, way) in MEANINGS.items() if way.startswith("higher")]
 
 
 @dataclasses.dataclass(frozen=True)

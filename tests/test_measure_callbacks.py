@@ -179,7 +179,11 @@ def test_the_gate(name, values, gate, epochs, accepted):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("val_FDD", "Did you mean 'val_FD'"), ("val_accuracy", "higher_is_better=True or False")],
+    [
+        ("val_FDD", "Did you mean 'val_FD'"),
+        ("val_accuracy", "higher_is_better=True or False"),
+        ("val_self_bleu", "higher_is_better=True or False"),  # best is that of real text
+    ],
 )
 def test_a_gate_asks_which_way_is_better(name, message):
     assert QualityGate("val_loss", 1).sign == QualityGate(name, 1, higher_is_better=False).sign

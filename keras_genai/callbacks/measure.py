@@ -161,8 +161,9 @@ class QualityGate(keras.callbacks.Callback):
 
 def _higher_is_better(metric: str) -> bool:
     name = metric.removeprefix("val_")
-    if name in measuring.METRICS:
-        return name in measuring.HIGHER_IS_BETTER
+    _, better = measuring.MEANINGS.get(name, ("", ""))
+    if better.startswith(("higher", "lower")):
+        return better.startswith("higher")
     if name.endswith("loss"):
         return False
     hint = did_you_mean(metric, [f"val_{m}" for m in measuring.METRICS])
