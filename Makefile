@@ -19,7 +19,7 @@ demo: .venv/core
 	@echo "(After \`. .venv/bin/activate\` the command keras-genai is found by its name.)"
 
 test: .venv/dev
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/dev
 	$(BIN)/ruff check .

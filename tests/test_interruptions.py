@@ -67,7 +67,6 @@ def run(code, *arguments):
     [
         ("dcgan", ["while a checkpoint is written", "between two steps"]),
         ("vae", ["between two epochs"]),
-        ("char_rnn", ["while a checkpoint is written"]),
     ],
 )
 def test_killed_runs_go_on_to_the_same_bits(name, moments, tmp_path):
