@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+CATALOGUE = Path(__file__).parents[1] / "zoo"  # published entries; in a checkout only
+
 
 def explained(error: OSError, what: str, path: str | os.PathLike) -> OSError:
     """The error with what it means; Python puts the path behind the words."""

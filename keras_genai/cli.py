@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from keras_genai import __version__
-from keras_genai._files import own_catalogues
+from keras_genai._files import CATALOGUE, own_catalogues
 from keras_genai._text import BETWEEN_TEXTS, columns, did_you_mean, number
 
 INDEX = Path(__file__).parent / "zoo" / "index.json"
-CHECKOUT = Path(__file__).parents[1] / "zoo"  # published entries; not in an installed package
 PROG = "keras-genai"
 OWN_DATA = {"image": "my_photos/", "text": "my_text.txt"}
 PARAMETER = "parameter "  # marks a recipe's parameter among the parsed arguments
@@ -155,7 +154,7 @@ def _index() -> dict[str, dict[str, dict[str, Any]]]:
 def _entries_here() -> dict[str, dict[str, Any]]:
     """As the index's, the entries of the catalogues on this computer, each with its folder."""
     found = {}
-    for catalogue in (CHECKOUT, *own_catalogues()):  # of two of one name, the user's own is loaded
+    for catalogue in (CATALOGUE, *own_catalogues()):  # of two of one name, the user's own is loaded
         for path in sorted(catalogue.glob("*.*/entry.json")):
             with contextlib.suppress(ValueError, KeyError, TypeError):  # damaged: loading it tells
                 entry = json.loads(path.read_text("utf-8"))

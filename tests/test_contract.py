@@ -15,9 +15,10 @@ import graphs
 import keras
 import numpy as np
 import pytest
-from contract_data import FEW, tiny, training_data
+from contract_data import measured_run, tiny, training_data
 
 from keras_genai import zoo
+from keras_genai.zoo import published
 
 BATCH = 8
 QUIET = {"batch_size": BATCH, "verbose": 0}
@@ -154,13 +155,26 @@ def test_save_and_load_keep_everything(name, tmp_path):
     assert loaded.progress == model.progress
     with pytest.raises(ValueError, match=r"overwrite=False.*Received: "):
         model.save(tmp_path / "model.keras", overwrite=False)
-    if name not in FEW:
-        return  # the interrupted run below goes on from a file too
     loaded.jit_compile = False  # as `tiny` has set it for `model`
     more = {"epochs": 1, "steps_per_epoch": 3, "run_dir": False}
     histories = [one.fit(data_of(name), **more, **QUIET).history for one in (model, loaded)]
     assert histories[0] == histories[1]
     assert_same_state(state(loaded), state(model))
+
+
+def test_publish_and_load_keep_what_it_makes(name, tmp_path):
+    model, _ = trained(name)
+    run = measured_run(tmp_path / "run", model, data_of(name))
+    of_data = {"data": data_of(name), "licence": "none", "credit": "nobody"}
+    entry = zoo.publish([run], "tag", catalogue=tmp_path / "zoo", **of_data)
+    # `publish` has drawn these from the entry as `zoo.load` gives it.
+    assert published.read(entry)["golden"] == published.golden(model.preview(seed=0))
+    loaded = zoo.load(entry)
+    assert loaded.compiled and loaded.seed == model.seed
+    for network, expected in model.networks_in_use.items():
+        for value, weight in zip(loaded.networks_in_use[network].weights, expected.weights,
+                                 strict=True):  # fmt: skip
+            np.testing.assert_array_equal(value, weight)
 
 
 def test_continuing_is_exact_with_xla_and_several_steps_an_execution(name, tmp_path):

@@ -105,7 +105,7 @@ def test_an_installed_package_knows_names_and_says_how_to_get_entries(
     for module in (registry, cli):
         monkeypatch.setattr(module, "INDEX", tmp_path / "index.json")
     monkeypatch.setattr(published, "CATALOGUE", tmp_path / "absent")
-    monkeypatch.setattr(cli, "CHECKOUT", tmp_path / "absent")
+    monkeypatch.setattr(cli, "CATALOGUE", tmp_path / "absent")
     with pytest.raises(ValueError, match=r"clone.*KERAS_GENAI_ZOO.*absent.*Received: 'gan.blobs'"):
         zoo.get("gan", weights="blobs")
     assert cli.main(["generate", "gan.blobs"]) == 2

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from contract_data import eager, images, text, tiny, training_data
+from contract_data import FEW, eager, images, text, tiny, training_data
 from PIL import Image
 
 from keras_genai import pictures, zoo
@@ -27,13 +27,13 @@ def rows_of(folder):
 def test_minutes_stop_by_the_clock(tmp_path):
     model, again = eager(), eager()  # tracing a graph could take all the time there is
     start = time.monotonic()
-    model.fit(images(4000), minutes=0.05, run_dir=tmp_path / "run", **QUIET)
-    assert 2.9 < time.monotonic() - start < 30
-    assert model.progress.step > 1
+    model.fit(images(4000), minutes=0.08, run_dir=tmp_path / "run", **QUIET)
+    assert 4.5 < time.monotonic() - start < 30
+    assert model.progress.step > 5
     assert rows_of(tmp_path / "run")[-1]["step"] == str(model.progress.step)
     # The clock of a continued run goes on: its time is spent.
     step, rows = model.progress.step, rows_of(tmp_path / "run")
-    again.fit(images(4000), minutes=0.05, run_dir=tmp_path / "run", **QUIET)
+    again.fit(images(4000), minutes=0.08, run_dir=tmp_path / "run", **QUIET)
     assert again.progress.step == step
     assert rows_of(tmp_path / "run") == rows
 
@@ -276,7 +276,7 @@ def test_grid_puts_images_row_by_row():
     assert sheet[4, 5] == 128 and sheet[0, 0] == 128
 
 
-@pytest.mark.parametrize("name", ["char_rnn", "gan", "sngan", "vae", "wgan_gp"])
+@pytest.mark.parametrize("name", [*FEW, "sngan", "wgan_gp"])
 def test_float16_skips_steps_that_overflow_and_halves_the_scale(name, tmp_path, capsys):
     keras.config.set_dtype_policy("mixed_float16")
     try:

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_genai._files import own_catalogues
+from keras_genai._files import CATALOGUE, own_catalogues
 from keras_genai._text import did_you_mean
 from keras_genai.zoo import loading, registry, weights
 
-CATALOGUE = Path(__file__).parents[2] / "zoo"  # in a checkout only
 ENTRY = "entry.json"
 NAME = re.compile(r"[a-z0-9_]+\.[a-z0-9_]+")  # <recipe>.<tag>; never a path
 KEYS = (
