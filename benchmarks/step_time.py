@@ -2,7 +2,9 @@
 
 The plain way is a subclassed `keras.Model` as a user would write it: the same networks from stock
 layers, the same losses, optimizer and batch, on an environment as it comes (`TF_ENABLE_ONEDNN_OPTS`
-as it was found, no `jit_compile` argument, float images scaled beforehand). Both are timed through
+as it was found, no `jit_compile` argument, float images scaled beforehand; another batch of
+generated images for the generator's update, where `dcgan` uses that of the discriminator's). Both
+are timed through
 `train_function`, each in processes of its own that alternate, because a machine's speed drifts.
 The figure to quote is the ratio of the medians.
 

@@ -15,10 +15,10 @@ import tensorflow as tf
 from contract_data import images, labelled, text
 
 from keras_genai import distribution, zoo
-from keras_genai.layers import Dropout
+from keras_genai.layers import Dropout, SpectralDense
 
 QUIET = {"batch_size": 8, "verbose": 0}
-REPLICATED = {"char_rnn": {}, "gan": {}, "sngan": {"projection": True}, "vae": {}}
+REPLICATED = ("cgan", "char_rnn", "gan", "vae")
 SHAPE = (8, 8, 1)  # so that the graphs, which are built once a device, are small
 SMALL = {"epochs": 2, "steps_per_epoch": 2, **QUIET}
 
@@ -65,24 +65,23 @@ def two_replicas(folder):
     two = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(cpu, two)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    found = {name: fit_and_evaluate(name, strategy, folder) for name in REPLICATED}
+    models = {name: make(name, strategy) for name in REPLICATED}
+    found = {name: fit_and_evaluate(models[name], folder) for name in REPLICATED}
     found["equal_to_one_replica"] = {
         "vae": [train_vae(strategy), train_vae(None)],
         "char_rnn": [train_char_rnn(strategy), train_char_rnn(None)],
     }
     found["noise"] = noise(strategy)
-    found["continued"] = continued(strategy, folder)
+    found["spectral"] = spectral(strategy)
+    found["continued"] = continued(models["vae"], folder)
     found["refused"] = refused(strategy)
     found["uneven_stream"] = uneven_stream(strategy)
     return found
 
 
-def fit_and_evaluate(name, strategy, folder):
-    """Trains as the contract suite does, and evaluates with and without the strategy.
-
-    `sngan` takes labels here, and has a vector beside the weights.
-    """
-    model, run = make(name, strategy, **REPLICATED[name]), f"{folder}/{name}"
+def fit_and_evaluate(model, folder):
+    """Trains as the contract suite does, and evaluates with and without the strategy."""
+    run = f"{folder}/{model.recipe}"
     # The last batch to evaluate has one item, so that one replica has none.
     if model.modality == "text":
         data = held_out = text()
@@ -90,7 +89,8 @@ def fit_and_evaluate(name, strategy, folder):
         make_data = labelled if model.takes_labels else images
         data, held_out = make_data(48, SHAPE), make_data(9, SHAPE)
     history = model.fit(data, validation_split=0.4, run_dir=run, **SMALL).history
-    values = [strategy.experimental_local_results(v.value) for v in model.variables]
+    local = model.distribute_strategy.experimental_local_results
+    values = [local(v.value) for v in model.variables]
     options = {**QUIET, "return_dict": True}  # batches as in validation: nothing is traced anew
     alone = zoo.load(run)
     alone.run_eagerly = True  # a few steps are quicker than a graph
@@ -141,16 +141,31 @@ def noise(strategy):
     }
 
 
-def continued(strategy, folder):
+def spectral(strategy):
+    """The vector beside the kernel of a layer: before a step, and after it on both replicas."""
+    with strategy.scope():
+        layer = SpectralDense(3)
+        layer.build((None, 4))
+    before = layer.u.numpy().tolist()
+    strategy.run(tf.function(lambda: layer(tf.ones((2, 4)), training=True)))
+    after = strategy.experimental_local_results(layer.u.value)
+    return [before, *(vector.numpy().tolist() for vector in after)]
+
+
+def continued(model, folder):
     """The step at which Ctrl-C cut a run, and the fingerprint of that run, continued."""
-    first, second = make("vae", strategy), make("vae", strategy)
-    options = {"validation_split": 0.4, "run_dir": f"{folder}/cut", **SMALL}
-    with strategy.scope():  # `fit` may also stand inside
-        try:
-            first.fit(images(48, SHAPE), callbacks=Kill(signal.SIGINT), **options)
-        except KeyboardInterrupt:
-            second.fit(images(48, SHAPE), **options)
-    return [first.progress.step, digest(second)]
+    steps = []
+    with model.distribute_strategy.scope():  # `fit` may also stand inside
+        for kill in (Kill(signal.SIGINT), None):
+            new = make(model.recipe)
+            new.settle(images(48, SHAPE))
+            model.adopt(new)  # all that it knew is forgotten but the graphs
+            options = {"validation_split": 0.4, "run_dir": f"{folder}/cut", **SMALL}
+            try:
+                model.fit(images(48, SHAPE), callbacks=kill, **options)
+            except KeyboardInterrupt:
+                steps.append(model.progress.step)
+    return [*steps, digest(model)]
 
 
 def refused(strategy):

@@ -86,6 +86,11 @@ def test_replicas_draw_different_noise(found):
         assert first != second, name
 
 
+def test_vectors_beside_the_weights_move_alike(found):
+    before, first, second = found["spectral"]
+    assert before != first == second
+
+
 def test_a_run_cut_in_an_epoch_continues_exactly(found):
     step, digest = found["continued"]
     assert step == 3

@@ -135,6 +135,25 @@ def test_projection_takes_labels(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = zoo.load(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded.generate(4, labels=1, seed=1), second)
+    assert model.preview().shape == (15, 8, 8, 1)
+    for k, image in enumerate(model.between(0, 1, steps=2, seed=1)):
+        expected = model.generate(1, labels=k, seed=1)[0]
+        np.testing.assert_allclose(image.astype(int), expected, atol=1)
+
+
+def test_a_class_scales_and_shifts_what_is_normalised():
+    rng = np.random.default_rng(0)
+    x, one_hot = keras.Input((2, 2, 3)), keras.Input((2,))
+    network = keras.Model([x, one_hot], sngan._normalized(x, [one_hot]))
+    scale, shift = (layer for layer in network.layers if isinstance(layer, keras.layers.Dense))
+    for layer in (scale, shift):
+        layer.kernel.assign(rng.normal(size=(2, 3)))
+    images = rng.normal(size=(4, 2, 2, 3)).astype("float32")
+    k = np.array([0, 1, 1, 0])
+    # In use the averages are still 0 and 1; Keras adds 1e-3 to the variance.
+    expected = images / np.sqrt(1.001) * (1 + scale.kernel.numpy()[k][:, None, None])
+    expected = np.maximum(expected + shift.kernel.numpy()[k][:, None, None], 0)
+    np.testing.assert_allclose(network([images, np.eye(2)[k]]), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_classes_without_projection_are_refused():

@@ -75,12 +75,12 @@ def penalty(model, x_fake, alpha):
     return tf.reduce_mean((slopes - 1.0) ** 2)
 
 
-def draw(model):
+def draw(model, normal):
     """G's next inputs, and the code that Q is to read off the image."""
     if model.recipe == "infogan":
-        z, *code = model.latents(model.normal((N, model.noise_dim)))
+        z, *code = model.latents(normal((N, model.noise_dim)))
         return tf.concat([z, *code], 1), code
-    z = model.normal((N, model.latent_dim))
+    z = normal((N, model.latent_dim))
     if model.recipe == "sngan":
         return [z, CLASSES][: len(model.generator.inputs)], None
     return tf.concat([z, CLASSES], 1) if model.takes_labels else z, None
@@ -106,8 +106,8 @@ def of_codes(fake, code):
     }
 
 
-def losses_of_d(model, x_fake, code, alpha):
-    real, fake = judge(model, X, x_fake)
+def losses_of_d(model, x_fake, code, alpha, training):
+    real, fake = judge(model, X, x_fake, training=training)
     cost, _ = COSTS.get(model.recipe, (minus_log, minus_log))
     losses = {"d_loss": cost(real[:, :1], 1.0) + cost(fake[:, :1], 0.0)}
     if model.recipe == "acgan":
@@ -163,14 +163,14 @@ def test_a_step_goes_down_the_gradients_of_the_papers_losses(name, options):
 
     assign(model.variables, start)  # the same noise again
     alpha = model.uniform((N, 1, 1, 1)) if name == "wgan_gp" else None
-    latents, code = draw(model)
+    latents, code = draw(model, model.normal)
     x_fake = model.generator(latents, training=True)
     with tf.GradientTape() as tape:
-        d_losses = losses_of_d(model, x_fake, code, alpha)
+        d_losses = losses_of_d(model, x_fake, code, alpha, training=True)
         loss = weighted(d_losses)
     gradients = tape.gradient(loss, d)
     if name in NEW_NOISE_FOR_G:
-        latents, code = draw(model)
+        latents, code = draw(model, model.normal)
     if "updates" not in options:
         assign(d, new[: len(d)])  # D moves first
     with tf.GradientTape() as tape:
@@ -186,4 +186,24 @@ def test_a_step_goes_down_the_gradients_of_the_papers_losses(name, options):
         assert tolerance > 0
         np.testing.assert_allclose(before - after, step, 0, tolerance, err_msg=variable.path)
     for key, value in {**d_losses, **g_losses}.items():
+        np.testing.assert_allclose(logs[key], value, rtol=1e-4, err_msg=key)
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_validation_has_the_same_losses_and_moves_nothing(name, options):
+    model = tiny(name, image_shape=(16, 16, 1), **options)
+    # Moving averages that differ from what a batch has, biases that are not 0.
+    start = [value + 0.1 * np.abs(value) + 0.01 for value in values(model.weights)]
+    assign(model.weights, start)
+    before = values(model.variables)
+    logs = model.test_step(BATCH)
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value, err_msg=variable.path)
+
+    latents, code = draw(model, model.fixed_normal)
+    x_fake = model.generator(latents)
+    alpha = model.fixed_uniform((N, 1, 1, 1))
+    (fake,) = judge(model, x_fake, training=False)
+    losses = losses_of_d(model, x_fake, code, alpha, training=False)
+    for key, value in {**losses, **losses_of_g(model, fake, code)}.items():
         np.testing.assert_allclose(logs[key], value, rtol=1e-4, err_msg=key)

@@ -110,9 +110,18 @@ def test_penalty_looks_at_a_place_of_its_own_between_each_pair_of_images(monkeyp
     assert abs(alphas.mean() - 1 / 2) < 0.09 and abs(alphas.var() - 1 / 12) < 0.025
 
 
-def test_all_weights_of_the_critic_are_clipped():
+def largest(network):
+    return max(np.abs(weight).max() for weight in network.trainable_variables)
+
+
+def test_all_weights_of_the_critic_are_clipped_after_each_update(monkeypatch):
     model = tiny("wgan", rate=1e-3, clip=0.003)
+    met, train = [], model.train_critic
+    monkeypatch.setattr(
+        model, "train_critic", lambda *x: met.append(largest(model.discriminator)) or train(*x)
+    )
     step(model)
+    assert met[0] > 0.03 and met[1] <= np.float32(0.003)
     for weight in model.discriminator.trainable_variables:
         assert np.abs(weight).max() <= np.float32(0.003), weight.path
     kernel, *_ = model.discriminator.trainable_variables

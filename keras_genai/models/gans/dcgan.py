@@ -31,9 +31,11 @@ https://arxiv.org/abs/1801.04406, equation 9): it minimises d_loss + r1,
 
     r1 = gamma / 2 E_x[|grad D(x)|^2]
 
-where x is what D looks at, T(x) if there is a T. That is exact only for a D without batch
-normalisation. With it each logit depends on all images of the batch, and the gradient by an image
-is that of the sum of the batch's logits: how D's judgement moves when only that image does.
+where x is what D looks at, T(x) if there is a T. D then has no batch normalisation, with which the
+logits of a batch depend on each other: the penalty is on the slope at each image by itself.
+
+In validation batch normalisation goes by its moving averages, which are those of real and generated
+batches together: losses there compare with each other, not with those of training.
 
 Shapes: B batch, H height, W width, C channels, Z latent size.
 """
@@ -195,7 +197,9 @@ class DCGAN(ImageModel):
 
     def build_networks(self):
         self.generator = generator(self.image_shape, self.latent_dim, self.base_filters)
-        self.discriminator = discriminator(self.image_shape, self.base_filters)
+        self.discriminator = discriminator(
+            self.image_shape, self.base_filters, batch_norm=not self.r1_gamma
+        )
         self.ema_generator = self.averaged(self.generator)
 
     def call(self, z, training=False):
@@ -223,7 +227,7 @@ class DCGAN(ImageModel):
             real_logits = self.discriminator(x_real, training=True)  # B 1
             fake_logits = self.discriminator(x_fake, training=True)  # B 1
             d_loss = discriminator_loss(real_logits, fake_logits)
-            d_losses = {"d_loss": d_loss, **self.r1(self.discriminator, x_real)}
+            d_losses = {"d_loss": d_loss, **self.r1(x_real)}
             total = tf.add_n([*d_losses.values()])
         self.minimize(tape, total, self.discriminator)
         return d_losses
@@ -233,18 +237,18 @@ class DCGAN(ImageModel):
             x_fake = self.augmented(self.generator(z, training=True))  # B H W C
             fake_logits = self.discriminator(x_fake, training=True)  # B 1
             d_loss = discriminator_loss(self.discriminator(x_real, training=True), fake_logits)
-            d_losses = {"d_loss": d_loss, **self.r1(self.discriminator, x_real)}
+            d_losses = {"d_loss": d_loss, **self.r1(x_real)}
             total = tf.add_n([*d_losses.values()])
             g_loss = generator_loss(fake_logits)
         self.minimize(d_tape, total, self.discriminator)
         self.minimize(g_tape, g_loss, self.generator)
         return {**d_losses, "g_loss": g_loss}
 
-    def r1(self, discriminator, x_real):
+    def r1(self, x_real):
         """The penalty by its name, if it is on."""
         if not self.r1_gamma:
             return {}
-        return {"r1": 0.5 * self.r1_gamma * r1_penalty(discriminator, x_real)}
+        return {"r1": 0.5 * self.r1_gamma * r1_penalty(self.discriminator, x_real)}
 
     def test_step(self, data):
         x_real = to_model(data["image"])  # B H W C
@@ -252,9 +256,7 @@ class DCGAN(ImageModel):
         x_fake = self.generator(self.fixed_normal((batch_size, self.latent_dim)))
         fake_logits = self.discriminator(x_fake)
         d_loss = discriminator_loss(self.discriminator(x_real), fake_logits)
-        # In training batch normalisation's averages would move.
-        penalty = self.r1(lambda x, training: self.discriminator(x), x_real)
-        losses = {"d_loss": d_loss, **penalty, "g_loss": generator_loss(fake_logits)}
+        losses = {"d_loss": d_loss, **self.r1(x_real), "g_loss": generator_loss(fake_logits)}
         return self.log(losses, count=batch_size)
 
 

@@ -18,7 +18,9 @@ H(c) = log K + D log 2 is constant. Of the rest, negated, `category_loss` is the
 the category, `code_loss` the negative logarithm of a Gaussian whose mean Q gives; its variance is
 fixed at 1, since a learnt one rewards certainty without limit. Each has a lambda, by default 1.
 Section 6 advises a smaller one for continuous codes, whose bound may outgrow the game. With this
-variance it cannot: a perfect guess of a code gains E[c^2] / 2 = 1/6 over none.
+variance it cannot: a perfect guess of a code gains E[c^2] / 2 = 1/6 over none. Nor does L_I then
+bound anything, since it is negative, log 2 - log(2 pi) / 2 a code at best: what is left is a
+regression of the codes.
 
 With D(x) a logit and `softplus(a) = log(1 + exp(a))`:
 

@@ -23,7 +23,7 @@ hundred thousand: after 960 on MNIST the Fréchet distance is 28, with 5e-4 43, 
 
 With `critic_steps` above 1, D is updated that many times for each update of G (n_dis in section 4),
 on as many shares of the batch: an epoch passes the data once, whatever the number. G then learns on
-as many images as a share has.
+as many images as a share has. The paper has 5 with these networks; here 1 is the default.
 
 With `projection=True` the model takes labels, and D compares the class y with what it sees in the
 image: cGANs with Projection Discriminator. Miyato, Koyama, 2018, https://arxiv.org/abs/1802.05637,
@@ -32,7 +32,8 @@ spectral norm 1 too:
 
     D(x, y) = y^T V phi(x) + psi(phi(x))
 
-G learns of the class in its batch normalisation, whose scale and shift depend on it (section 5).
+G learns of the class in its batch normalisation, whose scale and shift depend on it (section 5). It
+draws the classes of the real images of its batch, so that D cannot go by how frequent a class is.
 
 Shapes: B batch, S share of a batch, H height, W width, C channels, D features, K classes, Z latent
 size.

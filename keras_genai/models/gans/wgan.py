@@ -5,17 +5,18 @@ Arjovsky, Chintala, Bottou, 2017, https://arxiv.org/abs/1701.07875
 
 D is a critic, not a classifier: its scores have no bounds. Over all functions whose slope is at
 most 1, the largest difference of its means is the Wasserstein distance of the two distributions
-(equation 2), which falls smoothly as the images get better:
+(equation 2), which falls smoothly as the images get better. A network D comes near it:
 
-    wasserstein = E_x[D(x)] - E_z[D(G(z))]                  equation 2, in units of D's slope
+    wasserstein = E_x[D(x)] - E_z[D(G(z))]         equation 3, at its maximum, in units of D's slope
     d_loss      = -wasserstein                              algorithm 1, line 5
     w          <- clip(w, -c, c)                            algorithm 1, line 7
     g_loss      = -E_z[D(G(z))]                             algorithm 1, line 10
 
-Weights within [-c, c] keep D's slope below some constant. D is to be near its optimum whenever G
+Weights within [-c, c] keep D's slope below some constant; of this D with batch normalisation, as of
+the authors', that is true of a batch as a whole. D is to be near its optimum whenever G
 learns from it, so G moves after each `critic_steps` updates of D. Momentum made the training
 unstable, so the optimizer is RMSprop (section 4). Below, `loss` is `wasserstein`: of all these
-numbers it is the one that tells how good the images are.
+numbers of the training it is the one that tells how good the images are.
 
 A batch is shared evenly among the updates of D, so that each has images of its own, as in
 algorithm 1: 320 images are 5 updates with 64, and one of G with as many new ones. The networks are
@@ -34,7 +35,7 @@ from keras_genai.zoo.registry import register
 
 
 def wasserstein_estimate(real_scores, fake_scores):
-    """Equation 2 for this critic: a scalar from scores (B, 1)."""
+    """Equation 3 for this critic: a scalar from scores (B, 1)."""
     return tf.reduce_mean(real_scores) - tf.reduce_mean(fake_scores)
 
 
