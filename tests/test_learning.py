@@ -9,7 +9,8 @@ from keras import layers
 
 from keras_genai import data, zoo
 
-# DCGAN: share of certainty and distance of the classes from uniform, of 1,000 samples.
+# DCGAN, on digits drawn at 16x16: certainty and distance of the classes from uniform, of 1,000
+# samples.
 LEAST_TOP_PROBABILITY = 0.65
 MOST_TOTAL_VARIATION = 0.35
 # VAE: nats an image on held-out drawn digits. Guessing each pixel's mean costs 160.
@@ -29,9 +30,13 @@ def not_digits(images, rng):
 
 
 @pytest.fixture(scope="module")
-def reader():
+def digits():
+    return data.load("digits", image_shape=(16, 16, 1))
+
+
+@pytest.fixture(scope="module")
+def reader(digits):
     """A small classifier of digits, with an eleventh class for what is none."""
-    digits = data.load("digits")
     train, held_out = digits.train.arrays(), digits.validation.arrays()
     rng = np.random.default_rng(0)
     x = np.concatenate([train["image"], not_digits(train["image"], rng)])
@@ -39,7 +44,7 @@ def reader():
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
         [
-            keras.Input((28, 28, 1)),
+            keras.Input((16, 16, 1)),
             layers.Rescaling(1 / 255),
             layers.Conv2D(16, 3, strides=2, activation="relu"),
             layers.Conv2D(32, 3, strides=2, activation="relu"),
@@ -51,7 +56,7 @@ def reader():
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(x, y, batch_size=128, epochs=3, verbose=0)
     accuracy = model.evaluate(held_out["image"], held_out["label"], verbose=0)[1]
-    assert accuracy > 0.97, "the reader must be able to read"
+    assert accuracy > 0.95, "the reader must be able to read"
     return model
 
 
@@ -62,23 +67,23 @@ def read(reader, images):
     return p.max(1).mean(), 0.5 * np.abs(histogram - 0.1).sum()
 
 
-def new_dcgan(seed):
+def new_dcgan(digits, seed):
     # Many small and large steps: with batches of 64 or half the rate the same takes longer.
-    return zoo.get("dcgan", data="digits", base_filters=16, learning_rate=2e-3, seed=seed)
+    return zoo.get("dcgan", data=digits, base_filters=16, learning_rate=2e-3, seed=seed)
 
 
 @pytest.fixture(scope="module")
-def dcgan():
+def dcgan(digits):
     """Starts anew from each seed, with graphs made once."""
-    return new_dcgan(0)
+    return new_dcgan(digits, 0)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_dcgan_learns_to_draw_all_digits(reader, dcgan, seed):
+def test_dcgan_learns_to_draw_all_digits(digits, reader, dcgan, seed):
     model = dcgan
-    model.adopt(new_dcgan(seed))
+    model.adopt(new_dcgan(digits, seed))
     untrained = read(reader, model.generate(1000, seed=0))
-    model.fit("digits", epochs=1, steps_per_epoch=500, batch_size=32, run_dir=False, verbose=0)
+    model.fit(digits, epochs=1, steps_per_epoch=500, batch_size=32, run_dir=False, verbose=0)
     certainty, distance = read(reader, model.generate(1000, seed=0))
     print(f"untrained {untrained}, trained {certainty:.3f} {distance:.3f}")
     assert certainty > LEAST_TOP_PROBABILITY and distance < MOST_TOTAL_VARIATION
