@@ -3,6 +3,7 @@
 A process has two logical CPUs or is one of two workers, which is settled before TensorFlow starts.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -153,19 +154,20 @@ def spectral(strategy):
 
 
 def continued(model, folder):
-    """The step at which Ctrl-C cut a run, and the fingerprint of that run, continued."""
+    """The steps that are left of a run that Ctrl-C cut, and its fingerprint when they are made."""
     steps = []
+    note = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: steps.append(model.progress.step)
+    )
     with model.distribute_strategy.scope():  # `fit` may also stand inside
-        for kill in (Kill(signal.SIGINT), None):
+        for callback in (Kill(signal.SIGINT), note):
             new = make(model.recipe)
             new.settle(images(48, SHAPE))
             model.adopt(new)  # all that it knew is forgotten but the graphs
             options = {"validation_split": 0.4, "run_dir": f"{folder}/cut", **SMALL}
-            try:
-                model.fit(images(48, SHAPE), callbacks=kill, **options)
-            except KeyboardInterrupt:
-                steps.append(model.progress.step)
-    return [*steps, digest(model)]
+            with contextlib.suppress(KeyboardInterrupt):
+                model.fit(images(48, SHAPE), callbacks=callback, **options)
+    return [steps, digest(model)]
 
 
 def refused(strategy):

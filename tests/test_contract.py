@@ -230,6 +230,7 @@ def interrupted(name):
     for stop in (CtrlC(steps=6), CtrlC(validations=1)):  # the second goes on in the same process
         with pytest.raises(KeyboardInterrupt):
             fit_whole(model, run_dir, callbacks=stop)
+    assert stop.steps == 6 - 12, "the steps before the first stop are not made again"
     return run_dir
 
 
@@ -237,6 +238,7 @@ def continued(name, run_dir):
     """Ends an interrupted run in a loaded model; returns states and samples, to compare."""
     new, loaded = make(name), zoo.load(run_dir)
     new.settle(data_of(name))
+    assert loaded.progress.step == 12
     loaded.jit_compile = False  # as `make` has set it for the others
     fit_whole(loaded, run_dir)
     samples = {"samples": np.array(loaded.preview())}

@@ -54,9 +54,9 @@ def reader(digits):
         ]
     )
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.fit(x, y, batch_size=128, epochs=3, verbose=0)
+    model.fit(x, y, batch_size=128, epochs=6, verbose=0)
     accuracy = model.evaluate(held_out["image"], held_out["label"], verbose=0)[1]
-    assert accuracy > 0.95, "the reader must be able to read"
+    assert accuracy > 0.97, "the reader must be able to read"
     return model
 
 
@@ -68,8 +68,10 @@ def read(reader, images):
 
 
 def new_dcgan(digits, seed):
-    # Many small and large steps: with batches of 64 or half the rate the same takes longer.
-    return zoo.get("dcgan", data=digits, base_filters=16, learning_rate=2e-3, seed=seed)
+    # Many small and large steps: with batches of 64 or the recipe's rate the same takes longer. The
+    # average of the weights forgets what the last few steps did, so that seeds hardly differ.
+    options = {"base_filters": 16, "learning_rate": 1e-3, "ema_decay": 0.99}
+    return zoo.get("dcgan", data=digits, seed=seed, **options)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,7 @@ def test_dcgan_learns_to_draw_all_digits(digits, reader, dcgan, seed):
     model = dcgan
     model.adopt(new_dcgan(digits, seed))
     untrained = read(reader, model.generate(1000, seed=0))
-    model.fit(digits, epochs=1, steps_per_epoch=500, batch_size=32, run_dir=False, verbose=0)
+    model.fit(digits, epochs=1, steps_per_epoch=750, batch_size=32, run_dir=False, verbose=0)
     certainty, distance = read(reader, model.generate(1000, seed=0))
     print(f"untrained {untrained}, trained {certainty:.3f} {distance:.3f}")
     assert certainty > LEAST_TOP_PROBABILITY and distance < MOST_TOTAL_VARIATION

@@ -226,6 +226,8 @@ def test_with_r1_no_logit_depends_on_another_image():
     assert plain.discriminator.non_trainable_variables and "r1" not in plain.loss_names
     found = model.evaluate(images(20), batch_size=8, return_dict=True, verbose=0)
     x = tf.cast(images(20), "float32") / 127.5 - 1.0
+    few, all_of_them = (model.discriminator(part, training=True) for part in (x[:2], x))
+    np.testing.assert_allclose(few, all_of_them[:2], rtol=1e-4)
     np.testing.assert_allclose(found["r1"], 3.0 * r1_penalty(model.discriminator, x), rtol=1e-4)
 
 

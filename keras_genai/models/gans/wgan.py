@@ -13,10 +13,10 @@ most 1, the largest difference of its means is the Wasserstein distance of the t
     g_loss      = -E_z[D(G(z))]                             algorithm 1, line 10
 
 Weights within [-c, c] keep D's slope below some constant; of this D with batch normalisation, as of
-the authors', that is true of a batch as a whole. D is to be near its optimum whenever G
-learns from it, so G moves after each `critic_steps` updates of D. Momentum made the training
-unstable, so the optimizer is RMSprop (section 4). Below, `loss` is `wasserstein`: of all these
-numbers of the training it is the one that tells how good the images are.
+the authors', that is true of a batch as a whole. D is to be near its optimum whenever G learns from
+it, so G moves after each `critic_steps` updates of D. Momentum made the training unstable, so the
+optimizer is RMSprop (section 4). Below, `loss` is `wasserstein`: of all these numbers of the
+training it is the one that tells how good the images are.
 
 A batch is shared evenly among the updates of D, so that each has images of its own, as in
 algorithm 1: 320 images are 5 updates with 64, and one of G with as many new ones. The networks are
