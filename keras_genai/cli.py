@@ -326,6 +326,11 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--epochs", type=_typed(*INT), help="stop after as many epochs")
     group.add_argument("--minutes", type=_typed(*FLOAT), help="stop by the clock")
     group.add_argument("--batch_size", type=_typed(*INT), help="default: the recipe's")
+    group.add_argument(
+        "--steps_per_epoch",
+        type=_typed(*INT),
+        help="batches that count as an epoch; default: all full ones",
+    )
     held_out = group.add_mutually_exclusive_group()
     held_out.add_argument(
         "--validation_split",
@@ -402,6 +407,7 @@ def _fit(model: Any, args: argparse.Namespace) -> None:
     model.fit(
         x,
         batch_size=args.batch_size,
+        steps_per_epoch=args.steps_per_epoch,
         epochs=args.epochs,
         minutes=args.minutes,
         validation_split=args.validation_split,

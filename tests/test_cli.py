@@ -33,7 +33,7 @@ def gan_run(tmp_path_factory):
     runs, output = tmp_path_factory.mktemp("runs"), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
         patch.setenv("KERAS_GENAI_RUNS", str(runs))
-        assert cli.main([*TINY_GAN, "--epochs", "1"]) == 0
+        assert cli.main([*TINY_GAN, "--epochs", "1", "--steps_per_epoch", "9"]) == 0
     return output.getvalue(), runs / "gan" / "001"
 
 
@@ -215,9 +215,10 @@ def test_train_prints_where_its_results_are(gan_run):
     assert f"keras-genai generate {folder}\n" in results
 
 
-def test_parameters_reach_the_recipe(gan_run):
-    arguments = json.loads((gan_run[1] / "config.json").read_text())["arguments"]
-    assert (arguments["latent_dim"], arguments["hidden_units"]) == (8, 32)
+def test_parameters_reach_the_recipe_and_fit(gan_run):
+    config = json.loads((gan_run[1] / "config.json").read_text())
+    assert (config["arguments"]["latent_dim"], config["arguments"]["hidden_units"]) == (8, 32)
+    assert config["steps_per_epoch"] == 9
 
 
 def test_generate_writes_a_grid(gan_run, tmp_path, capsys):

@@ -169,8 +169,7 @@ def _has_name(entry: Mapping[str, Any]) -> bool:
 
 def _has_command(entry: Mapping[str, Any]) -> bool:
     """Whether options of the command line say all that the training was."""
-    full = entry["data"]["train"] // entry["batch_size"] == entry["steps_per_epoch"]
-    return _has_name(entry) and entry["shuffle"] and full
+    return _has_name(entry) and entry["shuffle"]
 
 
 def _command(entry: Mapping[str, Any]) -> str:
@@ -182,6 +181,8 @@ def _command(entry: Mapping[str, Any]) -> str:
     words += ["--minutes", minutes] if rest else ["--epochs", str(epochs)]
     if entry["batch_size"] != recipe.batch_size:
         words += ["--batch_size", str(entry["batch_size"])]
+    if entry["steps_per_epoch"] != entry["data"]["train"] // entry["batch_size"]:
+        words += ["--steps_per_epoch", str(entry["steps_per_epoch"])]
     if entry["validation_split"]:
         words += ["--validation_split", str(entry["validation_split"])]
     for parameter in recipe.parameters:

@@ -103,15 +103,18 @@ def entries_table(entries: Sequence[Mapping[str, Any]], path: str) -> str:
     """
     if not entries:
         return "None are published yet."
+    head = "Entry, Data, Minutes, Parameters, MB, Numbers, Trainings, Licence of the data"
     rows = [
-        ("Entry", "Data", "Minutes", "MB", "Numbers", "Licence of the data"),
+        tuple(head.split(", ")),
         *(
             (
                 f"[{entry['name']}]({path}{entry['name']}/README.md)",
                 f"`{entry['data']['name']}`",
                 f"{entry['wall_seconds'] / 60:.0f}",
+                f"{entry['parameters']:,}",
                 f"{entry['weights']['bytes'] / 1e6:.1f}",
                 _first_numbers(entry),
+                str(len(entry["metrics"][0]["seeds"])) if entry["metrics"] else "",
                 entry["licence"],
             )
             for entry in entries
