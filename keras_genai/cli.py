@@ -646,10 +646,11 @@ def _covers(new: dict[str, Any], old: dict[str, Any]) -> bool:
 def _held_out(args: argparse.Namespace, model: Any, folder: Path) -> Any:
     """The data named, or those of the run, divided as for its training."""
     from keras_genai._log import warn
+    from keras_genai.zoo import loading
 
     path = folder / "config.json"
     config = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    data = args.data or config.get("data")
+    data = args.data or loading.data_of(config)
     if data is None:
         raise _UsageError(
             "Only a run folder says what a model was trained on: name data with --data. "

@@ -160,6 +160,18 @@ def test_a_folder_with_other_things_or_another_run_is_refused(tmp_path):
     assert (tmp_path / "run" / "checkpoint.keras").read_bytes() == kept
 
 
+def test_a_run_goes_on_where_its_data_have_moved(tmp_path):
+    run, path = tmp_path / "run", tmp_path / "blobs.npy"
+    np.save(path, images())
+    eager().fit(path, epochs=1, run_dir=run, **QUIET)
+    assert json.loads((run / "config.json").read_text())["data_path"] == str(path)
+    (tmp_path / "elsewhere").mkdir()
+    path = path.rename(tmp_path / "elsewhere" / path.name)
+    model = eager()
+    model.fit(path, epochs=2, run_dir=run, **QUIET)
+    assert model.progress.epoch == 2
+
+
 def test_validation_data_in_all_forms():
     model = eager("vae")
     stream = tf.data.Dataset.from_tensor_slices(images(10)).batch(4)

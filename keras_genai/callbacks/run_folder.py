@@ -20,8 +20,8 @@ from keras_genai.zoo import loading
 
 CHECKPOINT_SECONDS = 300
 CURVE_SECONDS = 30
-# A run may be continued elsewhere.
-MAY_DIFFER = ("versions", "commit", "hardware", "exact", "replicas")
+# A run may be continued elsewhere, and its data may have moved: `data_fingerprint` knows them.
+MAY_DIFFER = ("versions", "commit", "hardware", "exact", "replicas", "data_path")
 REFUSED = 2  # what the chief tells other workers, beside False and True
 
 

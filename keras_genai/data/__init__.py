@@ -7,6 +7,6 @@
 """
 
 from keras_genai.data.base import DataError, Dataset, Source
-from keras_genai.data.loading import fetch, load, names
+from keras_genai.data.loading import fetch, load, names, path_of
 
-__all__ = ["DataError", "Dataset", "Source", "fetch", "load", "names"]
+__all__ = ["DataError", "Dataset", "Source", "fetch", "load", "names", "path_of"]

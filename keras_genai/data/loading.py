@@ -130,6 +130,16 @@ def _open_texts(source: Any) -> Dataset:
     return text.load_texts(source)
 
 
+def path_of(source: Any) -> str | None:
+    """The absolute path that `load` would read, or None: of a name, an array and so on."""
+    if not isinstance(source, (str, os.PathLike)):
+        return None
+    if isinstance(source, str) and source in synthetic.NAMES:
+        return None
+    path = Path(source).expanduser()
+    return str(path.absolute()) if _exists(path) else None
+
+
 def _open_named(
     source: str | os.PathLike,
     y: Any,
@@ -141,9 +151,9 @@ def _open_named(
     name = os.fspath(source)
     if isinstance(source, str) and name in synthetic.NAMES:
         return synthetic.load(name, image_shape)
-    path = Path(name).expanduser()
-    if _exists(path):
-        return _open_path(path, y, modality, value_range, on_bad)
+    path = path_of(source)
+    if path is not None:
+        return _open_path(Path(path), y, modality, value_range, on_bad)
     if isinstance(source, str) and TFDS_NAME.fullmatch(name):
         builder = tfds_source.find(name)
         if builder is not None:

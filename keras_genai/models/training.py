@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_genai import data as data_module
 from keras_genai import distribution
 from keras_genai._log import logger, say, warn
 from keras_genai.data import pipeline
@@ -319,6 +320,7 @@ def plan(
         model,
         settings={
             "data": source.name,
+            "data_path": data_module.path_of(x),
             "data_fingerprint": source.fingerprint,
             "validation_split": split or None,
             "batch_size": batch_size,

@@ -4,6 +4,7 @@ import json
 import os
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,11 @@ import keras
 from keras_genai import __version__
 
 CHECKPOINT = "checkpoint.keras"
+
+
+def data_of(config: Mapping[str, Any]) -> str | None:
+    """Where the data of a run are, as its `config.json` says: a path if they were given as one."""
+    return config.get("data_path") or config.get("data")
 
 
 def load(path: str | os.PathLike) -> Any:

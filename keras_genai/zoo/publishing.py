@@ -131,7 +131,7 @@ def _run_facts(model: Any, config: Mapping[str, Any]) -> dict[str, Any]:
 def _data_facts(
     model: Any, config: Mapping[str, Any], data: Any, licence: str | None, credit: str | None
 ) -> dict[str, Any]:
-    parts, counts = _same_data(model, config, config["data"] if data is None else data)
+    parts, counts = _same_data(model, config, loading.data_of(config) if data is None else data)
     return {
         "data": {"name": parts.name, "fingerprint": config["data_fingerprint"], **counts},
         "validation_split": config.get("validation_split"),
