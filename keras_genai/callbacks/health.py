@@ -131,10 +131,20 @@ def _variation(images: np.ndarray) -> float:
 
 
 def posterior_collapse(health: Health) -> str | None:
-    """Active units, Burda et al., 2015, https://arxiv.org/abs/1509.00519, section 5.2."""
+    """Active units, Burda et al., 2015, https://arxiv.org/abs/1509.00519, section 5.2.
+
+    Of a model that takes labels those that vary within a class: what a unit says of the class the
+    decoder knows anyway.
+    """
     if not hasattr(health.model, "encode"):
         return None
-    means = health.model.encode(health.examples)
+    if health.model.takes_labels:
+        labels = health.source.arrays(len(health.examples))["label"]
+        means = health.model.encode(health.examples, labels)
+        for label in np.unique(labels):
+            means[labels == label] -= means[labels == label].mean(0)
+    else:
+        means = health.model.encode(health.examples)
     active = int((means.var(0) > 0.01).sum())
     if active >= 0.1 * means.shape[1]:
         return None
