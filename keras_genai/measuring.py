@@ -610,7 +610,7 @@ def factors_of(source: Any, numbers: np.ndarray) -> np.ndarray:
 
 
 def likelihood_of(model: Any) -> str:
-    """Of what `model.log_weights` gives the likelihood: a key of `LIKELIHOODS` in `zoo/cards.py`."""
+    """Of what `model.log_weights` is the likelihood: a key of `LIKELIHOODS` in `zoo/cards.py`."""
     return "binarized" if model.binarize else model.likelihood
 
 

@@ -30,7 +30,7 @@ def mean_and_spread(x):
     return found.reshape(len(x), -1), np.concatenate([bright, ~bright], axis=1).astype("float32")
 
 
-NOT_OF_A_VAE = ("FID", "KID", "IS", "class_accuracy")
+NOT_OF_A_VAE = ("FID", "KID", "IS", "class_accuracy", "mig")
 
 
 @pytest.fixture(scope="module")

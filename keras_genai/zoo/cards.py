@@ -30,8 +30,8 @@ LIKELIHOODS = {
     "anew each time",
     "discretized_logistic": "of images of 256 levels: divided by log 2 and by the number of pixel "
     "values it is bits a dimension",
-    "gaussian": "a density, of grey values in [-1, 1] to which no noise was added: it compares with "
-    "that of the same images alone, and may be negative",
+    "gaussian": "a density, of grey values in [-1, 1] to which no noise was added: it compares "
+    "with that of the same images alone, and may be negative",
 }
 
 

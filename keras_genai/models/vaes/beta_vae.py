@@ -36,7 +36,8 @@ import tensorflow as tf
 
 from keras_genai.data.images import to_model
 from keras_genai.models.base import jit_compile_default
-from keras_genai.models.vaes.vae import VAE, adam
+from keras_genai.models.vaes.vae import VAE
+from keras_genai.optimizers import adam
 from keras_genai.zoo.registry import register
 
 
@@ -50,8 +51,7 @@ class BetaVAE(VAE):
     """The model of Higgins et al. (2017), and of Burgess et al. (2018) with `capacity`.
 
     Args:
-        image_shape: (H, W, C), with H and W multiples of 4 for convolutions, or None: from the
-            data.
+        image_shape: (H, W, C), for convolutions multiples of 4, or None: from the data.
         beta: What a nat of kl costs; with `capacity` what a nat too few costs too.
         capacity: C at last, in nats; 0 for the loss of Higgins et al.
         capacity_steps: Steps in which C grows to `capacity`.
@@ -116,7 +116,7 @@ class BetaVAE(VAE):
     batch_size=128,
     step_ms=55,
     paper="openreview:Sy2fzU9gl",
-    tiny={"latent_dim": 4, "base_filters": 4},
+    tiny={"latent_dim": 4, "base_filters": 4, "capacity": 5.0, "capacity_steps": 20},
 )
 def beta_vae(
     image_shape: tuple[int, int, int] | None = None,

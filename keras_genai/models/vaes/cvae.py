@@ -13,9 +13,8 @@ and p(x|z, y), and the loss is the negative of a bound on log p(x|y) (equation 4
 
 The prior is N(0, I) whatever the class, as in the semi-supervised VAE of Kingma et al. (2014,
 https://arxiv.org/abs/1406.5298); section 4.1 allows for it. Then z is what an image has beside its
-class, such as slant and stroke, and one z drawn with all classes is one hand's writing. A classifier
-p(y) for images would turn the bound into one on the joint log p(x, y): log K more if classes are
-equally frequent.
+class, such as slant and stroke, and one z drawn with all classes is one hand's writing. The bound
+is not one on log p(x), since the class says something of the image.
 
 The networks and the likelihoods are those of `vae.py`; y is joined one-hot to what the encoder's
 first fully connected layer sees, and to z.
@@ -26,14 +25,12 @@ Shapes: B batch, H height, W width, C channels, K classes, Z latent size.
 from typing import Literal
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_genai.data.images import to_model, to_uint8
 from keras_genai.models.base import jit_compile_default
 from keras_genai.models.vaes.vae import (
     VAE,
-    adam,
     decoder,
     encoder,
     expected_image,
@@ -41,6 +38,7 @@ from keras_genai.models.vaes.vae import (
     image_nll,
     log_ratio,
 )
+from keras_genai.optimizers import adam
 from keras_genai.zoo.registry import register
 
 
@@ -49,8 +47,7 @@ class CVAE(VAE):
     """The model of Sohn et al. (2015), of images of classes.
 
     Args:
-        image_shape: (H, W, C), with H and W multiples of 4 for convolutions, or None: from the
-            data.
+        image_shape: (H, W, C), for convolutions multiples of 4, or None: from the data.
         num_classes: K, or None: from the data.
         latent_dim: Z.
         architecture: "convolutional" or "dense", fully connected.
@@ -160,7 +157,7 @@ class CVAE(VAE):
 
     def _of_classes(self, function, images, labels):
         classes = tf.one_hot(self._classes(len(images), labels), self.num_classes)
-        batches = iter(np.array_split(classes, range(256, len(images), 256)))
+        batches = iter([classes[i : i + 256] for i in range(0, len(images), 256)])
         return self.in_batches(lambda x: function(x, next(batches)), images)
 
 

@@ -23,8 +23,8 @@ part of
 Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives. Tucker, Lawson, Gu, Maddison,
 2018, https://arxiv.org/abs/1810.04152, section 4. The decoder's gradient is the one above.
 
-The networks and the likelihoods are those of `vae.py`. An image is encoded once and decoded K times:
-a step takes up to K times as long.
+The networks and the likelihoods are those of `vae.py`. An image is encoded once and decoded K
+times: a step takes up to K times as long.
 
 Shapes: B batch, H height, W width, C channels, K draws an image, Z latent size.
 """
@@ -37,12 +37,13 @@ import tensorflow as tf
 
 from keras_genai.data.images import to_model
 from keras_genai.models.base import jit_compile_default
-from keras_genai.models.vaes.vae import VAE, adam, log_ratio
+from keras_genai.models.vaes.vae import VAE, log_ratio
+from keras_genai.optimizers import adam
 from keras_genai.zoo.registry import register
 
 
 def importance_bound(log_weights):
-    """log 1/K sum_i w_i in nats, (B,), of the logs of the weights (K, B): equation 8."""
+    """The estimate of L_K in nats, (B,), from the logs of the weights (K, B): equation 8."""
     return tf.reduce_logsumexp(log_weights, axis=0) - math.log(log_weights.shape[0])
 
 
@@ -54,7 +55,7 @@ class _Weighted:
     """
 
     def __call__(self, z):
-        """z (K, B, Z) itself."""
+        """The very z (K, B, Z)."""
 
         @tf.custom_gradient
         def identity(z):
@@ -68,8 +69,7 @@ class IWAE(VAE):
     """The model of Burda et al. (2015), with one layer of latents.
 
     Args:
-        image_shape: (H, W, C), with H and W multiples of 4 for convolutions, or None: from the
-            data.
+        image_shape: (H, W, C), for convolutions multiples of 4, or None: from the data.
         num_samples: K.
         doubly_reparameterized: Whether the encoder's gradient is that of Tucker et al. (2018).
         latent_dim: Z.
@@ -104,7 +104,7 @@ class IWAE(VAE):
         self.num_samples, self.doubly_reparameterized = num_samples, doubly_reparameterized
 
     def noise(self, x, normal):
-        """eps (K, B, Z) for images (B, H, W, C), batch first as it is shared among replicas."""
+        """Noise eps (K, B, Z) for images (B, H, W, C); drawn batch first, which replicas share."""
         eps = normal((tf.shape(x)[0], self.num_samples, self.latent_dim))  # B K Z
         return tf.transpose(eps, (1, 0, 2))
 

@@ -14,12 +14,10 @@ What a nat is depends on p(x|z), the `likelihood`; bounds of different ones do n
 - "bernoulli": each pixel is white with a probability p. Grey values in [0, 1] count as expected
   outcomes: the loss bounds the negative log-likelihood of images binarised at random with these
   values, averaged over the binarisations. With `binarize=True` each image is drawn so anew whenever
-  it is seen, for the encoder too (as Burda et al., 2015, and others do with MNIST). Then the loss
-  bounds that of the black and white images themselves, and more tightly: z can tell which it was.
-- "gaussian": x in [-1, 1] has the density N(mean, s^2). One scale s, learnt, holds for all pixels
-  (Rybkin et al., 2020, https://arxiv.org/abs/2006.13202). A stated one weighs reconstruction
+  it is seen, by the encoder too: the bound is more tight, since z knows which one it was.
+- "gaussian": x in [-1, 1] has the density N(mean, s^2), with one scale s, learnt, for all pixels
+  (Rybkin et al., 2020, https://arxiv.org/abs/2006.13202). A stated one would weigh reconstruction
   against kl by hand; one a pixel lets the density grow without limit where pixels are constant.
-  It is a density, of values that are really 256 levels: nats may be negative.
 - "discretized_logistic": the probability of each of the 256 levels under a logistic distribution,
   whose mean and scale s the decoder gives for each pixel (Salimans et al., 2017,
   https://arxiv.org/abs/1701.05517, section 2.1, with one component): of the bin between x - 1/255
@@ -40,7 +38,7 @@ from keras_genai.data.images import to_model, to_uint8
 from keras_genai.layers import Conv2D, Conv2DTranspose
 from keras_genai.models.base import jit_compile_default, network
 from keras_genai.models.image_model import ImageModel
-from keras_genai.optimizers import Adam
+from keras_genai.optimizers import adam
 from keras_genai.zoo.registry import register
 
 TWO = {"kernel_size": 4, "strides": 2, "padding": "same"}
@@ -112,9 +110,9 @@ class SharedScale(layers.Layer):
 
 
 def bernoulli_nll(x, logits):
-    """-log p(x|z) in nats, (..., B), of images (B, H, W, C) in [-1, 1] under logits of white.
+    """-log p(x|z) in nats, (..., B), of images (B, H, W, C) in [-1, 1].
 
-    `logits` (..., B, H, W, C), here and below the parameters, may be of several draws of z.
+    `logits` (..., B, H, W, C), below the other parameters, may be of several draws of z.
     """
     x_01 = (x + 1.0) / 2.0
     # -x log p - (1 - x) log(1 - p), with log p = logits - softplus(logits)
@@ -184,7 +182,7 @@ def gaussian_kl(mu, log_var):
 
 
 def log_ratio(z, eps, log_var):
-    """log p(z) - log q(z|x) in nats, (..., B), of z = mu + exp(log_var / 2) eps (..., B, Z)."""
+    """As logs p(z) / q(z|x) in nats, (..., B), of z = mu + exp(log_var / 2) eps (..., B, Z)."""
     return 0.5 * tf.reduce_sum(eps**2 + log_var - z**2, axis=-1)  # the constants cancel
 
 
@@ -204,8 +202,7 @@ class VAE(ImageModel):
     """The model of Kingma and Welling (2013).
 
     Args:
-        image_shape: (H, W, C), with H and W multiples of 4 for convolutions, or None: from the
-            data.
+        image_shape: (H, W, C), for convolutions multiples of 4, or None: from the data.
         latent_dim: Z.
         architecture: "convolutional" or "dense", fully connected.
         base_filters: Of convolutions: channels at half the image's size; twice that at a quarter.
@@ -320,18 +317,6 @@ class VAE(ImageModel):
     def reconstruct(self, images):
         """Reconstructions, uint8 (N, H, W, C), of images uint8 (N, H, W, C)."""
         return self.in_batches(lambda x: to_uint8(self(x)), images)
-
-
-def adam(learning_rate, decay_steps):
-    """Adam, whose learning rate falls to 0 along half a cosine, unless `decay_steps` is 0.
-
-    At a constant rate the weights keep wandering about the best ones: towards the end of a long
-    training that costs a nat or more. The rate is a function of the optimizer's own count of
-    steps. Loshchilov, Hutter, 2016, https://arxiv.org/abs/1608.03983, equation 5, without restarts.
-    """
-    if decay_steps:
-        learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps)
-    return Adam(learning_rate)
 
 
 @register(
