@@ -46,14 +46,14 @@ def finish(folder):
     if test is None:
         raise ValueError(f"The data have no test part. Received: {config['data']!r}")
     arrays = model.prepare(test).arrays()
-    found = likelihoods(model, arrays["image"], arrays.get("label"))
+    found = likelihoods(model, arrays["image"], arrays["label"] if model.takes_labels else None)
     facts = {"data": test.name, "split": "test", "seed": SEED, **found}
     (folder / NAME).write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
     print(f"{folder}: {facts}", flush=True)
 
 
-def likelihoods(model, images, labels, passes=PASSES):
-    """What `likelihood.json` holds of a model on images uint8 (N, H, W, C)."""
+def likelihoods(model, images, labels):
+    """What `likelihood.json` holds of a model on images uint8 (N, H, W, C) and labels, or None."""
     from keras_genai import measuring, metrics
 
     kind = measuring.likelihood_of(model)
@@ -61,19 +61,14 @@ def likelihoods(model, images, labels, passes=PASSES):
         # Grey values are no outcomes: a model that was trained on them is asked for the same.
         images, kind = measuring.binarized(images, SEED), "binarized"
     rows = []
-    for k, count in passes:
-        x = images[:count]
-        y = labels[:count] if model.takes_labels else None
+    for k, count in PASSES:
+        x, y = images[:count], None if labels is None else labels[:count]
         nll = metrics.importance_nll(measuring.importance_weights(model, x, k, SEED, y))
         error = float(nll.std() / math.sqrt(len(x)))
         rows.append({"k": k, "images": len(x), "nll": float(nll.mean()), "standard_error": error})
-    bound = measuring.importance_weights(model, images, 1, SEED, _labels(model, labels))
+    bound = measuring.importance_weights(model, images, 1, SEED, labels)
     return {"likelihood": kind, "elbo": float(bound.mean()), "importance": rows,
             "dimensions": int(np.prod(images.shape[1:]))}  # fmt: skip
-
-
-def _labels(model, labels):
-    return labels if model.takes_labels else None
 
 
 def page(folders):

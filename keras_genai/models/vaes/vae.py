@@ -19,10 +19,9 @@ What a nat is depends on p(x|z), the `likelihood`; bounds of different ones do n
   (Rybkin et al., 2020, https://arxiv.org/abs/2006.13202). A stated one would weigh reconstruction
   against kl by hand; one a pixel lets the density grow without limit where pixels are constant.
 - "discretized_logistic": the probability of each of the 256 levels under a logistic distribution,
-  whose mean and scale s the decoder gives for each pixel (Salimans et al., 2017,
-  https://arxiv.org/abs/1701.05517, section 2.1, with one component): of the bin between x - 1/255
-  and x + 1/255, where the first and the last bin are open. Divided by log 2 and by the number of
-  pixel values it is bits a dimension.
+  of which the decoder gives mean and scale for each pixel: that of the bin between x - 1/255 and
+  x + 1/255, where the first and the last are open (Salimans et al., 2017, section 2.1, with one
+  component, https://arxiv.org/abs/1701.05517). By log 2 and pixel values it is bits a dimension.
 
 Shapes: B batch, H height, W width, C channels, K draws an image, Z latent size.
 """
@@ -51,8 +50,7 @@ LEAST_LOG_SCALE = -7.0  # a logistic as narrow as a hundredth of a level
 def encoder(image_shape, latent_dim, architecture, base_filters, hidden_units, num_classes=0):
     """Images (B, H, W, C) in [-1, 1] to mu and log_var, each (B, Z).
 
-    With `num_classes` the inputs are the images and one-hot classes, which are joined to what the
-    first fully connected layer sees.
+    With `num_classes` one-hot classes are joined to what the first fully connected layer sees.
     """
     x = image = keras.Input(image_shape)
     widths = (hidden_units, hidden_units)
@@ -73,10 +71,7 @@ def encoder(image_shape, latent_dim, architecture, base_filters, hidden_units, n
 
 @network
 def decoder(image_shape, latent_dim, architecture, base_filters, hidden_units, likelihood):
-    """Latents (B, Z) to what `likelihood` needs of each pixel.
-
-    Logits (B, H, W, C), or means and log scales, joined (B, H, W, 2C).
-    """
+    """Latents (B, Z) to logits (B, H, W, C), or means and log scales, joined (B, H, W, 2C)."""
     height, width, channels = image_shape
     outputs = 2 * channels if likelihood == "discretized_logistic" else channels
     x = z = keras.Input((latent_dim,))
