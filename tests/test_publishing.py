@@ -181,6 +181,7 @@ def test_a_likelihood_says_of_what_it_is(published_once):
         ("vae", {"likelihood": "discretized_logistic"}, "256 levels"),
         ("gan", {}, "recipe's own model"),
     ):
+        arguments = {"image_shape": entry["arguments"]["image_shape"], **arguments}
         entry = {**entry, "metrics": rows, "recipe": recipe, "arguments": arguments}
         (sentence,) = re.findall("`nll` is of .*", cards.card(entry, folder))
         assert words in sentence

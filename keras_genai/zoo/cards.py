@@ -241,7 +241,7 @@ def _likelihood(entry: Mapping[str, Any]) -> str:
     parameters = registry.info(entry["recipe"]).parameters
     defaults = {parameter["name"]: parameter["default"] for parameter in parameters}
     arguments = {**defaults, **entry["arguments"]}
-    kind = "binarized" if arguments.get("binarize") else arguments.get("likelihood")
+    kind = "binarized" if arguments.get("binarize") else str(arguments.get("likelihood"))
     whose = LIKELIHOODS.get(kind, "of this recipe's own model of pixels")
     return f"{whose}, given their class" if entry["task"] == "labels" else whose
 

@@ -19,7 +19,7 @@ CASES = [
     ("vae", {"likelihood": "gaussian"}),
     ("vae", {"likelihood": "discretized_logistic"}),
     ("vae", {"binarize": True, "architecture": "dense", "hidden_units": 8}),
-    ("iwae", {}),
+    ("iwae", {"doubly_reparameterized": False}),
     ("iwae", {"binarize": True, "doubly_reparameterized": True}),
     ("cvae", {"num_classes": 3}),
     ("beta_vae", {"capacity": 0.0}),

@@ -142,7 +142,7 @@ class IWAE(VAE):
     batch_size=128,
     step_ms=160,
     paper="arXiv:1509.00519",
-    tiny={"num_samples": 3, "latent_dim": 4, "base_filters": 4},
+    tiny={"num_samples": 3, "doubly_reparameterized": True, "latent_dim": 4, "base_filters": 4},
 )
 def iwae(
     image_shape: tuple[int, int, int] | None = None,

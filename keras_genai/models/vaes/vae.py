@@ -257,7 +257,8 @@ class VAE(ImageModel):
 
     def observed(self, x, uniform):
         """Images as they are modelled: with `binarize` drawn, by noise from `uniform(shape)`."""
-        return binarized(x, uniform(tf.shape(x))) if self.binarize else x
+        shape = (tf.shape(x)[0], *self.image_shape)
+        return binarized(x, uniform(shape)) if self.binarize else x
 
     def elbo_terms(self, x, eps, training):
         """Mean reconstruction and kl, in nats an image, with one z from noise `eps` (B, Z)."""
