@@ -32,10 +32,12 @@ THUMBNAIL, MEMORISED = 16, 2_000
 BIN = 20  # images: with fewer in a bin the test sees hardly any difference
 READ, SEARCHED = 4_096, 32_768  # training images read, and thumbnails searched, at a time
 LIKELIHOODS, IMPORTANCE_SAMPLES = 500, 50
+DECODED = 4_096  # images decoded at a time for likelihoods
+MIG_BINS = 20
 DIGITS = ("digits", "glyphs")  # data whose classes are among those of an extractor
 SHARES = (
     "precision", "recall", "density", "coverage", "different_bins", "class_distance",
-    "class_accuracy", "closer_to_train", "copies", "distinct_2", "self_bleu",
+    "class_accuracy", "closer_to_train", "copies", "mig", "distinct_2", "self_bleu",
 )  # fmt: skip
 # What a metric says, which way is better and where that ends. Distances bear an extractor's name.
 MEANINGS = {
@@ -53,6 +55,7 @@ MEANINGS = {
     "class_distance": ("by how much the classes' shares are wrong", "lower, to 0"),
     "class_accuracy": ("share of samples of the class asked for", "higher, to 1"),
     "nll": ("upper bound on -log p(x) of an image", "lower"),
+    "mig": ("whether each factor of the images stands in one latent", "higher, to 1"),
     "bits_per_character": ("surprise at a character of the text", "lower"),
     # Words that do not exist repeat nothing: beyond real text these two do not mean better.
     "distinct_2": (
@@ -356,14 +359,14 @@ class _Images(_Subject):
     METRICS = (
         "FD", "FID", "KD", "KID", "IS", "precision", "recall", "density", "coverage",
         "different_bins", "modes", "class_distance", "class_accuracy", "closer_to_train", "copies",
-        "nll",
+        "nll", "mig",
     )  # fmt: skip
     of_real = ("_real_seen",)
     # Images that a metric cannot do without: two subsets of two, items beside their neighbours,
     # two bins.
     LEAST = {
         "FD": 2, "FID": 2, "KD": 4, "KID": 4, "precision": 4, "recall": 4, "density": 6,
-        "coverage": 6, "different_bins": 2 * BIN,
+        "coverage": 6, "different_bins": 2 * BIN, "mig": 2,
     }  # fmt: skip
 
     def __init__(
@@ -382,6 +385,7 @@ class _Images(_Subject):
         # Asked for the classes of the real images, the samples have the same balance.
         asks = self.model is not None and self.model.takes_labels
         self.labels: Any = source.labels[numbers] if asks else None
+        self.factors = factors_of(held, numbers)
         self.train: Any = None if train is None else reshape(train, shape)
         self.seed, self.name = seed, held.name
         named = default_extractor(held.name, shape) if features is None else extractor(features)
@@ -433,6 +437,11 @@ class _Images(_Subject):
             return "Copies are looked for in a training part, which these data do not have."
         if name == "nll" and not hasattr(self.model, "log_weights"):
             return "Only a model with a method `log_weights` has a likelihood."
+        if name == "mig" and not (self.factors.size and hasattr(self.model, "encode")):
+            return (
+                "This is of a model with a method `encode`, and of data that say how their images "
+                "were made, such as 'shapes'."
+            )
         return None
 
     def shortage(self, name: str) -> str | None:
@@ -555,10 +564,22 @@ class _Images(_Subject):
 
     def _nll(self) -> tuple:
         x = self.real[:LIKELIHOODS]
-        log_weights = importance_weights(self.model, x, IMPORTANCE_SAMPLES, self.seed)
+        labels = None if self.labels is None else self.labels[:LIKELIHOODS]
+        kind = likelihood_of(self.model)
+        if kind == "binarized":
+            x = binarized(x, self.seed)
+        log_weights = importance_weights(self.model, x, IMPORTANCE_SAMPLES, self.seed, labels)
         values = metrics.importance_nll(log_weights)
-        facts = {"samples": len(x), "features": f"nats, k={IMPORTANCE_SAMPLES}", "resize": "none"}
+        # Entries that are published say no more of the first kind.
+        features = f"nats, k={IMPORTANCE_SAMPLES}" + ("" if kind == "bernoulli" else f", {kind}")
+        facts = {"samples": len(x), "features": features, "resize": "none"}
         return values.mean(), float(values.std() / math.sqrt(len(x))), facts
+
+    def _mig(self) -> tuple:
+        inputs = (self.real,) if self.labels is None else (self.real, self.labels)
+        value = metrics.mutual_information_gap(self.model.encode(*inputs), self.factors, MIG_BINS)
+        facts = {"features": f"latents, {MIG_BINS} bins", "resize": "none"}
+        return value, None, facts
 
 
 def _rows_of(images: np.ndarray) -> np.ndarray:
@@ -580,15 +601,58 @@ def _thumbnails_of(source: Any, numbers: np.ndarray) -> np.ndarray:
     return np.concatenate([thumbnails(images_of(source, part)) for part in parts])
 
 
-def importance_weights(model: Any, images: np.ndarray, k: int, seed: int) -> np.ndarray:
-    """Log weights (K, N) of `model.log_weights`, with k draws of noise an image."""
+def factors_of(source: Any, numbers: np.ndarray) -> np.ndarray:
+    """What made the items of these numbers, (N, F); without columns where data do not say."""
+    if not source.factors:
+        return np.zeros((len(numbers), 0))
+    items = source.gather(tf.constant(numbers))
+    return np.stack([items[key].numpy() for key in source.factors], axis=1)
+
+
+def likelihood_of(model: Any) -> str:
+    """Of what `model.log_weights` is the likelihood: a key of `LIKELIHOODS` in `zoo/cards.py`."""
+    return "binarized" if model.binarize else model.likelihood
+
+
+def binarized(images: np.ndarray, seed: int) -> np.ndarray:
+    """Images in black and white, drawn once with their grey values as chances of white.
+
+    Args:
+        images: uint8 (N, H, W, C).
+        seed: Of the draw: the first images of a set come out the same, however many there are.
+
+    Returns:
+        uint8 (N, H, W, C) of 0 and 255.
+    """
+    rng = np.random.default_rng((seed, 2))  # not the noise of the latents
+    white = rng.random(images.shape, "float32") < images / np.float32(255.0)
+    return white.astype("uint8") * 255
+
+
+def importance_weights(
+    model: Any, images: np.ndarray, k: int, seed: int, labels: np.ndarray | None = None
+) -> np.ndarray:
+    """The logs of k importance weights an image, (K, N), by `model.log_weights`.
+
+    Args:
+        model: With `log_weights` and `latent_dim`, such as a VAE.
+        images: uint8 (N, H, W, C); of a model with `binarize` those of `binarized`.
+        k: Draws of z an image.
+        seed: Of the draws.
+        labels: Class numbers (N,), for a model that takes labels.
+    """
     rng = np.random.default_rng(seed)
+    compiled = tf.function(model.log_weights, reduce_retracing=True)
+    done = 0
 
     def draw(x: tf.Tensor) -> np.ndarray:
-        eps = rng.standard_normal((k, len(x), model.latent_dim), "float32")
-        return np.stack([compiled(x, e).numpy() for e in eps], axis=1)  # B K
+        nonlocal done
+        of_x = () if labels is None else (tf.constant(labels[done : done + len(x)]),)
+        done += len(x)
+        sizes = [len(part) for part in np.array_split(range(k), -(-k * len(x) // DECODED))]
+        noise = (rng.standard_normal((n, len(x), model.latent_dim), "float32") for n in sizes)
+        return np.concatenate([compiled(x, eps, *of_x).numpy() for eps in noise]).T  # B K
 
-    compiled = tf.function(model.log_weights, reduce_retracing=True)
     return model.in_batches(draw, images).T
 
 

@@ -1,4 +1,4 @@
-"""Adam by TensorFlow's fused kernel."""
+"""Adam by TensorFlow's fused kernel, at a constant or a falling rate."""
 
 import keras
 import tensorflow as tf
@@ -32,3 +32,20 @@ class Adam(keras.optimizers.Adam):
             epsilon=self.epsilon,
             grad=gradient,
         )
+
+
+def adam(learning_rate, decay_steps):
+    """`Adam` whose rate falls from `learning_rate` to 0 along half a cosine in `decay_steps` steps.
+
+    Loshchilov, Hutter, 2016, https://arxiv.org/abs/1608.03983, equation 5, without restarts. At a
+    constant rate the weights wander about the best ones to the end. The rate is a function of the
+    optimizer's own count of steps, so that a run that is continued goes on with it.
+
+    Args:
+        learning_rate: At the first step.
+        decay_steps: The steps of the whole training, after which nothing moves; 0 for a constant
+            rate, which callbacks can change.
+    """
+    if not decay_steps:
+        return Adam(learning_rate)
+    return Adam(keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps))

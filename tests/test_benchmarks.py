@@ -135,6 +135,44 @@ def test_a_training_ends_within_an_epoch(gans, tmp_path, monkeypatch):
     assert (config["steps_per_epoch"], row["epoch"], row["step"]) == (2, "2", "3")
 
 
+@pytest.fixture
+def likelihoods(monkeypatch, tmp_path):
+    module = script("likelihoods")
+    monkeypatch.setattr(module, "PAGE", tmp_path / "likelihoods.md")
+    return module
+
+
+def test_likelihoods_are_measured_once_a_checkpoint_and_make_a_page(
+    likelihoods, tmp_path, monkeypatch
+):
+    x = {f"x_{part}": training_data("vae")[:n] for part, n in (("train", 40), ("test", 12))}
+    np.savez(tmp_path / "blobs.npz", **x)
+    monkeypatch.setattr(likelihoods, "PASSES", ((6, 12), (20, 5)))
+    monkeypatch.chdir(tmp_path)
+    folders = []
+    for name, arguments in (("vae", {}), ("iwae", {"binarize": True})):
+        model, folder = tiny(name, **arguments), tmp_path / name
+        model.run_eagerly = True
+        model.fit("blobs.npz", epochs=1, batch_size=20, run_dir=folder, verbose=0)
+        config = json.loads((folder / "config.json").read_text())
+        assert config["data"] == "blobs", "named sets only are found again"
+        (folder / "config.json").write_text(json.dumps({**config, "data": "blobs.npz"}))
+        likelihoods.finish(folder)
+        folders.append(folder)
+    found = [json.loads((folder / likelihoods.NAME).read_text()) for folder in folders]
+    assert [f["likelihood"] for f in found] == ["binarized"] * 2, "the same images for both"
+    assert [(r["k"], r["images"]) for r in found[0]["importance"]] == [(6, 12), (20, 5)]
+    assert all(-f["elbo"] > f["importance"][0]["nll"] for f in found)
+    monkeypatch.setattr(zoo, "load", None)  # nothing is measured again
+    likelihoods.finish(folders[0])
+    heading, _, first, second = [
+        line for line in likelihoods.page(folders).splitlines() if line.startswith("|")
+    ]
+    assert "| k=6, 12 images | k=20, 5 images |" in heading and heading.count("-ELBO") == 1
+    assert first.startswith("| `vae` | ") and "black and white images" in first
+    assert "`binarize=True`" in second and f"{found[1]['importance'][0]['nll']:.2f} ±" in second
+
+
 @pytest.mark.parametrize(
     "name", ["gan", "dcgan", "lsgan", "wgan", "wgan_gp", "sngan", "cgan", "acgan", "infogan"]
 )

@@ -30,7 +30,7 @@ def mean_and_spread(x):
     return found.reshape(len(x), -1), np.concatenate([bright, ~bright], axis=1).astype("float32")
 
 
-NOT_OF_A_VAE = ("FID", "KID", "IS", "class_accuracy")
+NOT_OF_A_VAE = ("FID", "KID", "IS", "class_accuracy", "mig")
 
 
 @pytest.fixture(scope="module")
@@ -348,6 +348,39 @@ def test_the_likelihood_by_hand_where_it_is_known():
     weights = measuring.importance_weights(vae, x, k=1000, seed=0)
     assert weights.shape == (1000, 8)
     np.testing.assert_allclose(importance_nll(weights), 256 * math.log(2), atol=0.3)
+
+
+def test_a_binarized_model_is_asked_for_images_drawn_once(parts):
+    """Always the same ones, which the row names; other seeds draw others."""
+    model = tiny("vae", data=parts, binarize=True)
+    row, again = (measure(model, parts, ["nll"], num_samples=60).rows[0] for _ in range(2))
+    assert row == again and row.features == "nats, k=50, binarized" and row.samples == 60
+    subject = measuring.subject_of(model, "image", parts, 60, seed=0)
+    x = measuring.binarized(subject.real, seed=0)
+    assert set(np.unique(x)) == {0, 255}
+    np.testing.assert_array_equal(x[:20], measuring.binarized(subject.real[:20], seed=0))
+    assert not np.array_equal(x, measuring.binarized(subject.real, seed=1))
+    weights = measuring.importance_weights(model, x, 50, seed=0)
+    assert row.value == pytest.approx(importance_nll(weights).mean(), rel=1e-6)
+    levels = np.full((1, 100, 100, 1), 64, "uint8")
+    assert measuring.binarized(levels, 0).mean() == pytest.approx(64, abs=5)
+
+
+def test_importance_weights_do_not_depend_on_how_many_are_computed_at_a_time(model, monkeypatch):
+    whole = measuring.importance_weights(model, images(9), 20, seed=0)
+    monkeypatch.setattr(measuring, "DECODED", 40)
+    parts = measuring.importance_weights(model, images(9), 20, seed=0)
+    np.testing.assert_allclose(parts, whole, rtol=1e-5)
+
+
+def test_a_likelihood_given_the_class_is_measured_with_it():
+    parts = data.Dataset("blobs", labelled(60).train, test=labelled(40, seed=1).train)
+    model = tiny("cvae", data=parts, likelihood="discretized_logistic")
+    (row,) = measure(model, parts, ["nll"], num_samples=30, features=mean_and_spread).rows
+    subject = measuring.subject_of(model, "image", parts, 30, seed=0, features=mean_and_spread)
+    weights = measuring.importance_weights(model, subject.real, 50, 0, subject.labels)
+    assert row.value == pytest.approx(importance_nll(weights).mean(), rel=1e-6)
+    assert row.features == "nats, k=50, discretized_logistic"
 
 
 # Texts ------------------------------------------------------------------------------------------

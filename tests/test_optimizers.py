@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from contract_data import images, tiny
 
-from keras_genai.optimizers import Adam
+from keras_genai.optimizers import Adam, adam
 
 
 def path(optimizer, jit_compile):
@@ -44,3 +45,18 @@ def test_dense_gradients_take_the_fused_kernel():
     step = tf.function(lambda g: optimizer.apply_gradients([(g, variable)]))
     graph = step.get_concrete_function(tf.ones(3)).graph
     assert "ResourceApplyAdam" in {operation.type for operation in graph.get_operations()}
+
+
+def test_the_learning_rate_falls_along_half_a_cosine_of_the_optimizers_own_steps():
+    optimizer = adam(1e-3, 10)
+    for step, rate in ((0, 1e-3), (5, 5e-4), (10, 0.0), (12, 0.0)):
+        optimizer.iterations.assign(step)
+        assert float(optimizer.learning_rate) == pytest.approx(rate, abs=1e-9)
+    assert float(adam(1e-3, 0).learning_rate) == pytest.approx(1e-3)
+    model = tiny("vae", decay_steps=6)
+    rates = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_: seen.append(float(model.optimizer.learning_rate))
+    )
+    seen: list[float] = []
+    model.fit(images(24), epochs=2, batch_size=8, callbacks=rates, run_dir=False, verbose=0)
+    np.testing.assert_allclose(seen, [5e-4, 0.0], atol=1e-9)

@@ -177,8 +177,15 @@ def test_a_card_explains_every_metric():
 def test_a_likelihood_says_of_what_it_is(published_once):
     entry, folder = published_once
     rows = [{**entry["metrics"][0], "name": "nll"}]
-    for recipe, words in (("vae", "black and white at random"), ("gan", "recipe's own model")):
-        entry = {**entry, "metrics": rows, "recipe": recipe}
+    for recipe, arguments, words in (
+        ("vae", {}, "averaged over all ways"),
+        ("iwae", {"binarize": True}, "drawn once by the seed"),
+        ("vae", {"likelihood": "gaussian"}, "a density"),
+        ("vae", {"likelihood": "discretized_logistic"}, "256 levels"),
+        ("gan", {}, "recipe's own model"),
+    ):
+        arguments = {"image_shape": entry["arguments"]["image_shape"], **arguments}
+        entry = {**entry, "metrics": rows, "recipe": recipe, "arguments": arguments}
         (sentence,) = re.findall("`nll` is of .*", cards.card(entry, folder))
         assert words in sentence
 

@@ -5,6 +5,7 @@ advice, or None. A sentence is said once a run, kept in `history.csv` and drawn 
 """
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -37,14 +38,16 @@ class Health(keras.callbacks.Callback):
         self.logs = [{k: float(v) for k, v in row.items() if k != "advice"} for row in rows]
         self.earlier = "; ".join(row.get("advice", "") for row in rows)
         self.seconds = 0.0
-        self._examples: Any = None
+
+    @functools.cached_property
+    def items(self) -> dict[str, np.ndarray]:
+        """The first 256 training items, stacked by key."""
+        return self.source.arrays(256)
 
     @property
     def examples(self) -> np.ndarray:
-        """The first 256 training images, uint8 `(N, H, W, C)`."""
-        if self._examples is None:
-            self._examples = self.source.arrays(256)["image"]
-        return self._examples
+        """Their images, uint8 `(N, H, W, C)`."""
+        return self.items["image"]
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.started = time.monotonic()
@@ -131,10 +134,20 @@ def _variation(images: np.ndarray) -> float:
 
 
 def posterior_collapse(health: Health) -> str | None:
-    """Active units, Burda et al., 2015, https://arxiv.org/abs/1509.00519, section 5.2."""
+    """Active units, Burda et al., 2015, https://arxiv.org/abs/1509.00519, section 5.2.
+
+    Of a model that takes labels those that vary within a class: what a unit says of the class the
+    decoder knows anyway.
+    """
     if not hasattr(health.model, "encode"):
         return None
-    means = health.model.encode(health.examples)
+    if health.model.takes_labels:
+        labels = health.items["label"]
+        means = health.model.encode(health.examples, labels)
+        for label in np.unique(labels):
+            means[labels == label] -= means[labels == label].mean(0)
+    else:
+        means = health.model.encode(health.examples)
     active = int((means.var(0) > 0.01).sum())
     if active >= 0.1 * means.shape[1]:
         return None

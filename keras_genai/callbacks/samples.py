@@ -50,11 +50,12 @@ class ImageSamples(_Samples):
     Args:
         folder: The run folder.
         examples: uint8 `(N, H, W, C)`, the images that are reconstructed.
+        labels: Their classes `(N,)`; a model that takes labels is told them.
     """
 
-    def __init__(self, folder: str | Path, examples: np.ndarray):
+    def __init__(self, folder: str | Path, examples: np.ndarray, labels: np.ndarray | None = None):
         super().__init__(folder)
-        self.examples = examples
+        self.examples, self.labels = examples, labels
 
     def write(self, epoch: int) -> None:
         """Writes a grid of images from fixed latents."""
@@ -62,7 +63,9 @@ class ImageSamples(_Samples):
         pictures.save_image(self.samples / f"epoch_{epoch:04d}.png", sheet)
         self.show("samples", sheet, epoch)
         if hasattr(self.model, "reconstruct"):
-            pairs = np.concatenate([self.examples, self.model.reconstruct(self.examples)])
+            of_classes = (self.labels,) if self.model.takes_labels else ()
+            made = self.model.reconstruct(self.examples, *of_classes)
+            pairs = np.concatenate([self.examples, made])
             sheet = pictures.grid(pairs, columns=len(self.examples))
             pictures.save_image(self.samples / f"reconstructions_{epoch:04d}.png", sheet)
             self.show("reconstructions", sheet, epoch)
@@ -99,4 +102,5 @@ def writer(model: Any, folder: str | Path, source: Any) -> keras.callbacks.Callb
     """The sample writer for the model's modality."""
     if model.modality == "text":
         return TextSamples(folder)
-    return ImageSamples(folder, source.arrays(10)["image"])
+    examples = source.arrays(10)
+    return ImageSamples(folder, examples["image"], examples.get("label"))

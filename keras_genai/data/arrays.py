@@ -26,6 +26,7 @@ class ArraySource(Source):
         name: what messages call the data.
         modality: "image".
         class_names: one name a label.
+        factors: the keys of arrays that say together how an image was made.
     """
 
     def __init__(
@@ -35,8 +36,10 @@ class ArraySource(Source):
         name: str,
         modality: str = "image",
         class_names: list[str] | None = None,
+        factors: tuple[str, ...] = (),
     ) -> None:
         self.name, self.modality, self.class_names = name, modality, class_names
+        self.factors = factors
         self._arrays, self.labels = dict(arrays), arrays.get("label")
         self.image_shape = tuple(arrays["image"].shape[1:]) if "image" in arrays else None
 
@@ -76,7 +79,13 @@ class ArraySource(Source):
         names = self.class_names
         if names is None and self.num_classes is not None:
             names = [str(i) for i in range(self.num_classes)]  # a part may lack the last class
-        return ArraySource(arrays, name=self.name, modality=self.modality, class_names=names)
+        return ArraySource(
+            arrays,
+            name=self.name,
+            modality=self.modality,
+            class_names=names,
+            factors=self.factors,
+        )
 
     def _fingerprint(self) -> str:
         """Of all bytes; of 1,000 evenly spaced items where a file is mapped."""

@@ -32,6 +32,7 @@ class Source:
         class_names: one name a label, or None.
         labels: the labels of all items, int32 (N,), or None where there are none or only reading
             the items would tell.
+        factors: the keys of items that say together how an image was made; none of other data.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Source:
     image_shape: ImageShape | None = None
     class_names: list[str] | None = None
     labels: np.ndarray | None = None
+    factors: tuple[str, ...] = ()
 
     @property
     def has_labels(self) -> bool:

@@ -177,7 +177,9 @@ def _shapes(size: tuple[int, int]) -> Dataset:
     parts, start = {}, 0
     for part, count in COUNTS.items():
         held = {key: array[start : start + count] for key, array in arrays.items()}
-        parts[part] = ArraySource(held, name="shapes", class_names=list(SHAPES))
+        parts[part] = ArraySource(
+            held, name="shapes", class_names=list(SHAPES), factors=("label", *FACTORS)
+        )
         start += count
     return Dataset("shapes", **parts)
 

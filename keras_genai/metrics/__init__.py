@@ -15,6 +15,7 @@ from keras_genai.metrics.classes import (
     modes_covered,
     total_variation,
 )
+from keras_genai.metrics.disentanglement import mutual_information_gap
 from keras_genai.metrics.frechet import (
     FeatureStatistics,
     frechet_distance,
@@ -54,6 +55,7 @@ __all__ = [
     "longest_copy",
     "memorisation",
     "modes_covered",
+    "mutual_information_gap",
     "nearest_distances",
     "perplexity",
     "precision_recall",

@@ -20,10 +20,18 @@ MEMORISATION = {"closer_to_train": 3, "copies": 0.01, "longest_copy": 100}
 # Samples of which no larger share looks real (precision) are far from all images, of the training
 # as well: that they are not close to those says nothing.
 FAR_OFF = 0.01
-# Whose p(x) `nll` is, by recipe.
+# Whose p(x) `nll` is, by what `keras_genai.measuring.likelihood_of` says of a model.
 LIKELIHOODS = {
-    "vae": "of images made black and white at random, each pixel white with its grey value as the "
-    "probability: numbers of images made so once and for all, or of grey pixels, do not compare",
+    "bernoulli": "of images made black and white at random, each pixel white with its grey value "
+    "as the probability, averaged over all ways to do so: numbers of images made so once and for "
+    "all, or of grey pixels, do not compare",
+    "binarized": "of images made black and white at random, each pixel white with its grey value "
+    "as the probability, drawn once by the seed of the measurement; in training they were drawn "
+    "anew each time",
+    "discretized_logistic": "of images of 256 levels: divided by log 2 and by the number of pixel "
+    "values it is bits a dimension",
+    "gaussian": "a density, of grey values in [-1, 1] to which no noise was added: it compares "
+    "with that of the same images alone, and may be negative",
 }
 
 
@@ -225,9 +233,18 @@ def _numbers(entry: Mapping[str, Any]) -> str:
             "features of as many samples, not with FID or KID."
         )
     if any(row["name"] == "nll" for row in rows):
-        whose = LIKELIHOODS.get(entry["recipe"], "of this recipe's own model of pixels")
-        notes.append(f"`nll` is {whose}.")
+        notes.append(f"`nll` is {_likelihood(entry)}.")
     return f"{' '.join(notes)}\n\n{_metrics(rows)}"
+
+
+def _likelihood(entry: Mapping[str, Any]) -> str:
+    """Whose p(x) `nll` is; entries of early versions lack arguments, which have their defaults."""
+    parameters = registry.info(entry["recipe"]).parameters
+    defaults = {parameter["name"]: parameter["default"] for parameter in parameters}
+    arguments = {**defaults, **entry["arguments"]}
+    kind = "binarized" if arguments.get("binarize") else str(arguments.get("likelihood"))
+    whose = LIKELIHOODS.get(kind, "of this recipe's own model of pixels")
+    return f"{whose}, given their class" if entry["task"] == "labels" else whose
 
 
 def _metrics(rows: Sequence[Mapping[str, Any]]) -> str:
