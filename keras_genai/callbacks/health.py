@@ -41,9 +41,10 @@ class Health(keras.callbacks.Callback):
 
     @property
     def examples(self) -> np.ndarray:
-        """The first 256 training images, uint8 `(N, H, W, C)`."""
+        """The first 256 training items, as `encode` takes them: images or users' histories."""
         if self._examples is None:
-            self._examples = self.source.arrays(256)["image"]
+            key = "user_items" if self.model.modality == "ratings" else "image"
+            self._examples = self.source.arrays(256)[key]
         return self._examples
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -140,7 +141,7 @@ def posterior_collapse(health: Health) -> str | None:
         return None
     return (
         f"The posterior has collapsed: {active} of {means.shape[1]} latent units depend on the "
-        "image; weigh the kl less, let it grow over the first epochs, or use a smaller latent_dim"
+        "data; weigh the kl less, let it grow over the first epochs, or use a smaller latent_dim"
     )
 
 
