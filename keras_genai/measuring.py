@@ -9,7 +9,6 @@ import functools
 import json
 import math
 import os
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -718,12 +717,13 @@ class _Ratings(_Subject):
         names = [name for name in self.METRICS if not (self.obstacle(name) or self.shortage(name))]
         for rows in self._histories():
             shown = rows == FOLD_IN
-            scores = {"": self.model.score(shown)}
+            scores = {"model": self.model.score(shown)}
             if self.train is not None:
-                scores["popularity_"] = np.broadcast_to(self.train.item_counts, rows.shape)
+                scores["popularity"] = np.broadcast_to(self.train.item_counts, rows.shape)
             ranked = {who: np.where(shown, -np.inf, values) for who, values in scores.items()}
             for name in names:
-                who, metric, k = re.fullmatch(r"(popularity_|)(\w+)_(\d+)", name).groups()
+                metric, _, k = name.removeprefix("popularity_").rpartition("_")
+                who = "popularity" if name.startswith("popularity") else "model"
                 values = getattr(metrics, f"{metric}_k")(ranked[who], rows == TARGET, int(k))
                 found.setdefault(name, []).append(values)
         return {name: np.concatenate(values) for name, values in found.items()}

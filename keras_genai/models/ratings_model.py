@@ -108,7 +108,8 @@ class RatingsModel(GenerativeModel):
                 f"Histories are rows (N, {len(self.item_ids)}), in the order of the catalogue, as "
                 f"`vectors` makes them. Received: an array of shape {x.shape}"
             )
-        parts = [function(self.liked(tf.constant(x[i : i + 256]))) for i in range(0, len(x), 256)]
+        chunks = (x[i : i + 256] > 0 for i in range(0, len(x), 256))
+        parts = [function(tf.constant(chunk, "float32")) for chunk in chunks]
         return np.concatenate([np.asarray(part) for part in parts])
 
     def score(self, rows: Any) -> np.ndarray:
