@@ -27,6 +27,11 @@ def columns(rows: Sequence[Sequence[str]], right: Sequence[int] = (), indent: st
     return "\n".join(line.rstrip() for line in lines)
 
 
+def plural(modality: str) -> str:
+    """What items of a modality are called: images, texts; users of ratings."""
+    return "users" if modality == "ratings" else f"{modality}s"
+
+
 def number(value: float | None, digits: int = 4) -> str:
     """A number of so many digits, or nothing: 0.8961 and 1,235,000, not 1.235e+06."""
     return "" if value is None else f"{float(f'{value:.{digits}g}'):,.12g}"

@@ -17,11 +17,11 @@ from typing import Any, NoReturn
 
 from keras_genai import __version__
 from keras_genai._files import CATALOGUE, own_catalogues
-from keras_genai._text import BETWEEN_TEXTS, columns, did_you_mean, number
+from keras_genai._text import BETWEEN_TEXTS, columns, did_you_mean, number, plural
 
 INDEX = Path(__file__).parent / "zoo" / "index.json"
 PROG = "keras-genai"
-OWN_DATA = {"image": "my_photos/", "text": "my_text.txt"}
+OWN_DATA = {"image": "my_photos/", "text": "my_text.txt", "ratings": "my_ratings.csv"}
 PARAMETER = "parameter "  # marks a recipe's parameter among the parsed arguments
 
 
@@ -453,13 +453,13 @@ def _quoted(path: Path) -> str:
 
 
 def _add_generate(commands: Any) -> None:
-    words = "draw images or write text with a trained model"
+    words = "draw images, write text or recommend with a trained model"
     parser = commands.add_parser("generate", help=words, description=words, allow_abbrev=False)
     parser.add_argument(
         "path", metavar="PATH", help="a run folder, a .keras file or a published entry"
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE",
-                        help="images: .png or .npz (default: grid.png); text: .txt")  # fmt: skip
+                        help="images: .png or .npz (default: grid.png); others: .txt")  # fmt: skip
     parser.add_argument("--seed", type=_typed(*INT), help="same seed, same samples")
     images = parser.add_argument_group("models of images")
     images.add_argument("-n", type=_typed(*INT), help="how many images, 16 by default")
@@ -471,26 +471,32 @@ def _add_generate(commands: Any) -> None:
                        help="what to continue; may be given several times")  # fmt: skip
     texts.add_argument("--max_length", type=_typed(*INT), help="characters, prompt included")
     texts.add_argument("--temperature", type=_typed(*FLOAT), help="0 takes the likeliest always")
+    ratings = parser.add_argument_group("recommenders")
+    ratings.add_argument("--history", action="append", metavar="ID,ID",
+                         help="items that a user likes; may be given several times")  # fmt: skip
+    ratings.add_argument("-k", type=_typed(*INT), help="how many items, 10 by default")
     parser.set_defaults(run=_generate)
 
 
 def _generate(args: argparse.Namespace) -> None:
     from keras_genai import zoo
 
+    options = {
+        "image": (_write_images, ("n", "labels")),
+        "text": (_write_texts, ("prompt", "max_length", "temperature")),
+        "ratings": (_write_recommendations, ("history", "k")),
+    }
     model = zoo.load(args.path)
-    if model.modality == "image":
-        _refuse_options(args, model, ("prompt", "max_length", "temperature"))
-        _write_images(model, args)
-    else:
-        _refuse_options(args, model, ("n", "labels"))
-        _write_texts(model, args)
+    write, _ = options.pop(model.modality)
+    _refuse_options(args, model, [name for _, names in options.values() for name in names])
+    write(model, args)
 
 
 def _refuse_options(args: argparse.Namespace, model: Any, names: Sequence[str]) -> None:
     given = [name for name in names if getattr(args, name) is not None]
     if given:
         raise _UsageError(
-            f"A model of {model.modality}s takes none of {', '.join(map(_option, names))}; leave "
+            f"A model of {model.modality} takes none of {', '.join(map(_option, names))}; leave "
             f"it out. Received: {' '.join(map(_option, given))} for {args.path}"
         )
 
@@ -536,25 +542,50 @@ def _write_images(model: Any, args: argparse.Namespace) -> None:
 
 
 def _write_texts(model: Any, args: argparse.Namespace) -> None:
-    from keras_genai._files import write_text
-    from keras_genai._provenance import generated_by
-
-    if args.output and args.output.suffix.lower() != ".txt":
-        raise _UsageError(f"Text goes into a file ending in .txt. Received: -o {args.output}")
+    _check_text_output(args)
     options = {"max_length": args.max_length, "temperature": args.temperature}
     options = {name: value for name, value in options.items() if value is not None}
     prompts = [args.prompt] if args.prompt else []  # without, the model has its own
     seed = model.seed_for(args.seed)
     texts = model.generate(*prompts, **options, seed=seed)
     text = texts if isinstance(texts, str) else BETWEEN_TEXTS.join(texts)
+    _write_text(text, args, seed, {"Prompts": args.prompt, **options})
+
+
+def _write_text(text: str, args: argparse.Namespace, seed: int, about: dict[str, Any]) -> None:
+    """Writes a text to the file that was asked for, with what it is beside it, or shows it."""
+    from keras_genai._files import write_text
+    from keras_genai._provenance import generated_by
+
     if args.output:
         write_text(args.output, text + "\n")
         # A text has no place for it that is not text.
-        about = {**generated_by(args.path, seed), "Prompts": args.prompt, **options}
+        about = {**generated_by(args.path, seed), **about}
         write_text(args.output.with_name(f"{args.output.name}.json"), json.dumps(about) + "\n")
         print(args.output)
     else:
         print(text)
+
+
+def _write_recommendations(model: Any, args: argparse.Namespace) -> None:
+    _check_text_output(args)
+    seed = model.seed_for(args.seed)
+    if args.history is None:
+        histories = model.draw_histories(1, seed)
+    else:
+        kind = type(model.item_ids[0])  # the ids of a catalogue are all numbers or all strings
+        parse = _typed(f"ids of items, such as {model.item_ids[0]}", kind)
+        try:
+            histories = [[parse(word.strip()) for word in ids.split(",")] for ids in args.history]
+        except argparse.ArgumentTypeError as error:
+            raise _UsageError(str(error)) from None
+    text = "\n".join(model.lines(histories, args.k))
+    _write_text(text, args, seed, {"Histories": args.history})
+
+
+def _check_text_output(args: argparse.Namespace) -> None:
+    if args.output and args.output.suffix.lower() != ".txt":
+        raise _UsageError(f"Text goes into a file ending in .txt. Received: -o {args.output}")
 
 
 # measure ----------------------------------------------------------------------------------------
@@ -573,7 +604,7 @@ def _add_measure(commands: Any) -> None:
     parser.add_argument("path", metavar="RUN", type=Path, help="a run folder or a .keras file")
     parser.add_argument("--data", metavar="NAME|PATH", help="default: what the run was trained on")
     parser.add_argument("--samples", type=_typed(*INT), metavar="N",
-                        help="default: 10000 images or 100 texts")  # fmt: skip
+                        help="default: 10000 images, 100 texts or all users")  # fmt: skip
     parser.add_argument("--metrics", metavar="NAME,NAME", help="default: all that apply")
     parser.add_argument("--features", metavar="NAME", help="what distances look at, such as mnist")
     parser.add_argument("--seed", type=_typed(*INT), default=0, help="of the samples; default: 0")
@@ -660,7 +691,7 @@ def _held_out(args: argparse.Namespace, model: Any, folder: Path) -> Any:
     found, wanted = parts.train.fingerprint, config.get("data_fingerprint")
     if found == wanted:
         if parts.test is None and parts.validation is None:
-            warn(f"these are the very {model.modality}s that the run was trained on.")
+            warn(f"these are the very {plural(model.modality)} that the run was trained on.")
         return parts
     if args.data is None:
         raise _UsageError(

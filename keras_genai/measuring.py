@@ -19,8 +19,9 @@ import tensorflow as tf
 from keras_genai import __version__, metrics, pictures
 from keras_genai import data as data_module
 from keras_genai._log import say, warn
-from keras_genai._text import columns, did_you_mean, number
+from keras_genai._text import columns, did_you_mean, number, plural
 from keras_genai.data.images import adapt, reshape, reshape_images, validate_images
+from keras_genai.data.ratings import FOLD_IN, TARGET
 from keras_genai.data.synthetic import LETTERS
 from keras_genai.metrics.features import NAMES, default_extractor, extractor
 from keras_genai.metrics.frechet import MIN_FRECHET_COUNT
@@ -37,7 +38,9 @@ MIG_BINS = 20
 DIGITS = ("digits", "glyphs")  # data whose classes are among those of an extractor
 SHARES = (
     "precision", "recall", "density", "coverage", "different_bins", "class_distance",
-    "class_accuracy", "closer_to_train", "copies", "mig", "distinct_2", "self_bleu",
+    "class_accuracy", "closer_to_train", "copies", "mig", "distinct_2", "self_bleu", "recall_at_20",
+    "popularity_recall_at_20", "recall_at_50", "popularity_recall_at_50", "ndcg_at_100",
+    "popularity_ndcg_at_100",
 )  # fmt: skip
 # What a metric says, which way is better and where that ends. Distances bear an extractor's name.
 MEANINGS = {
@@ -69,6 +72,12 @@ MEANINGS = {
     ),
     "copies": ("share of samples that are a training image, or all but", "lower, to 0"),
     "longest_copy": ("longest run of characters out of the training text", "lower"),
+    "recall_at_20": ("share of what a user likes too among 20 items", "higher, to 1"),
+    "popularity_recall_at_20": ("the same of the items most users like", "to compare with"),
+    "recall_at_50": ("share of what a user likes too among 50 items", "higher, to 1"),
+    "popularity_recall_at_50": ("the same of the items most users like", "to compare with"),
+    "ndcg_at_100": ("how high what a user likes too stands among 100 items", "higher, to 1"),
+    "popularity_ndcg_at_100": ("the same of the items most users like", "to compare with"),
 }
 
 
@@ -176,7 +185,8 @@ def measure(
     Images are compared with as many real ones of the test part: Fréchet and kernel distance,
     precision, recall, density, coverage, bins, classes; copies of training images are looked for;
     models with a likelihood get a bound on it. Of texts the bits a character, the variety and the
-    longest copies are measured.
+    longest copies are measured. Recommenders are shown a part of the history of users they were not
+    trained on, and measured by how high the rest of it stands in what they recommend.
 
     Args:
         model_or_samples: A model; or images uint8 (N, H, W[, C]); or a list of texts.
@@ -185,7 +195,7 @@ def measure(
             part. Data in one part count as a whole: if the model was trained on them, the numbers
             say nothing of new images, and it is warned.
         metrics: Names of metrics; by default all that apply and that the samples suffice for.
-        num_samples: N. By default 10,000 images, or as many as there are, or 100 texts.
+        num_samples: N. By default 10,000 images, or as many as there are, 100 texts or all users.
         seed: Of the samples, and of all that is drawn in measuring.
         features: A feature extractor, by name or as a model or function, as
             `keras_genai.metrics.features.extractor` takes it; by default the one for the data.
@@ -214,11 +224,12 @@ def measure(
     check_names(names, subject)
     asked = num_samples or 0
     fewer = f" (not {asked:,}: there are no more)" if asked > subject.count else ""
-    say(f"Measuring {subject.count:,} {modality}s{fewer} against {parts.name} ({subject.split}).")
+    items = plural(modality)
+    say(f"Measuring {subject.count:,} {items}{fewer} against {parts.name} ({subject.split}).")
     if is_model and subject.split == "all":
         warn(
             f"{parts.name} has neither a test nor a validation part: all of it is compared with. "
-            f"Of a model trained on it the numbers say nothing of new {modality}s, and copies "
+            f"Of a model trained on it the numbers say nothing of new {items}, and copies "
             "cannot be looked for. Hold some back with validation_split=0.1 when training, and "
             "measure the run folder, or against data.load(x, validation_split=0.1), divided alike."
         )
@@ -254,13 +265,15 @@ def subject_of(
             f"folder or an array. Received: a tf.data.Dataset ({held.name})"
         )
     train = None if split == "all" else parts.train
-    if modality == "text" and features is not None:
+    if modality != "image" and features is not None:
         raise ValueError(
-            "Features are taken of images, not of texts: leave them out. "
+            f"Features are taken of images, not of {plural(modality)}: leave them out. "
             f"Received: features={features!r}"
         )
     if modality == "image":
         return _Images(given, held, train, split, count, seed, features)
+    if modality == "ratings":
+        return _Ratings(given, held, train, split, count, seed)
     return _Texts(given, held, train, split, count, seed)
 
 
@@ -728,4 +741,74 @@ class _Texts(_Subject):
         return metrics.longest_copy(self.samples, self.train.text)
 
 
-METRICS = (*_Images.METRICS, *_Texts.METRICS)
+class _Ratings(_Subject):
+    METRICS = (
+        "recall_at_20", "popularity_recall_at_20", "recall_at_50", "popularity_recall_at_50",
+        "ndcg_at_100", "popularity_ndcg_at_100",
+    )  # fmt: skip
+
+    def __init__(self, model: Any, held: Any, train: Any, split: str, count: int | None, seed: int):
+        super().__init__(split)
+        self.model, self.source = model, model.prepare(held)
+        self.train = None if train is None else model.prepare(train)
+        self.users = choose(self.source, count or len(self.source), seed)
+        self.count = len(self.users)
+        self.features = f"{len(model.item_ids):,} items"
+
+    def obstacle(self, name: str) -> str | None:
+        """As in the base."""
+        if name.startswith("popularity") and self.train is None:
+            return "Popularity is counted in a training part, which these data do not have."
+        return None
+
+    def shortage(self, name: str) -> str | None:
+        """As in the base."""
+        k, have = int(name.rpartition("_")[2]), len(self.model.item_ids)
+        if have < k:
+            return f"{name} needs a catalogue of at least {k} items. Received: {have}"
+        return None
+
+    def _histories(self) -> Iterator[np.ndarray]:
+        """Rows uint8 (B, I) of the users, of whom few at a time fit into memory."""
+        for start in range(0, self.count, 256):
+            users = tf.constant(self.users[start : start + 256])
+            yield self.source.gather(users)["user_items"].numpy()
+
+    @functools.cached_property
+    def _of_users(self) -> dict[str, np.ndarray]:
+        """Each metric that the catalogue suffices for, of each user."""
+        found: dict[str, list[np.ndarray]] = {}
+        names = [name for name in self.METRICS if not (self.obstacle(name) or self.shortage(name))]
+        for rows in self._histories():
+            shown = rows == FOLD_IN
+            scores = {"model": self.model.score(shown)}
+            if self.train is not None:
+                scores["popularity"] = np.broadcast_to(self.train.item_counts, rows.shape)
+            ranked = {who: np.where(shown, -np.inf, values) for who, values in scores.items()}
+            for name in names:
+                metric, _, k = name.removeprefix("popularity_").rpartition("_")
+                who = "popularity" if name.startswith("popularity") else "model"
+                values = getattr(metrics, f"{metric}_k")(ranked[who], rows == TARGET, int(k))
+                found.setdefault(name, []).append(values)
+        return {name: np.concatenate(values) for name, values in found.items()}
+
+    def measured(self, name: str) -> Row:
+        """As in the base."""
+        values = self._of_users[name]
+        error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else None
+        value = float(values.mean())
+        return Row(name, value, error, self.count, self.features, self.resize, self.split)
+
+    def panels(self) -> dict[str, Any]:
+        """What is recommended to the first users, and what they like too."""
+        rows = next(self._histories())[:8]
+        ids = np.array(self.model.item_ids)
+        shown, wanted = ([ids[row == part].tolist() for row in rows] for part in (FOLD_IN, TARGET))
+        lists = {
+            "liked -> recommended": self.model.lines(shown),
+            "what else they like": [", ".join(map(str, items)) for items in wanted],
+        }
+        return {title: "\n\n".join(lines) for title, lines in lists.items()}
+
+
+METRICS = (*_Images.METRICS, *_Texts.METRICS, *_Ratings.METRICS)

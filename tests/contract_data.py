@@ -36,12 +36,19 @@ def labelled(n=48, shape=(16, 16, 1), seed=0, classes=3):
     return data.load((images(n, shape, seed) * share).astype("uint8"), labels)
 
 
+def ratings(users=48, seed=0):
+    """Users who like one half of 24 items more than the other, 0 or 1 (U, I)."""
+    rng = np.random.default_rng(seed)
+    alike = rng.integers(0, 2, users)[:, None] == np.arange(24) // 12
+    return (rng.random((users, 24)) < np.where(alike, 0.7, 0.2)).astype("uint8")
+
+
 def training_data(name):
     """What a recipe is trained on in the contract suite."""
     recipe = zoo.info(name)
     if recipe.task == "labels":
         return labelled()
-    return {"image": images, "text": text}[recipe.modality]()
+    return {"image": images, "text": text, "ratings": ratings}[recipe.modality]()
 
 
 def tiny(name="dcgan", **overrides):

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from contract_data import METRIC, tiny, training_data
+from contract_data import METRIC, ratings, tiny, training_data
 
-from keras_genai import zoo
+from keras_genai import data, zoo
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -191,3 +191,36 @@ def test_steps_are_timed_on_the_recipes_batches_and_labels(monkeypatch):
     assert {name: recipe.batch_size for name, recipe in recipes.items()} == step_time.BATCHES
     labelled = {name for name, recipe in recipes.items() if recipe.task == "labels"}
     assert labelled == set(step_time.LABELLED)
+
+
+def test_ease_is_its_closed_form():
+    """Equation 8 of Steck (2019), with the inverse that is never formed."""
+    x = ratings(30).astype(float)
+    inverse = np.linalg.inv(x.T @ x + 5 * np.eye(24))
+    weights = np.eye(24) - inverse / np.diag(inverse)
+    assert np.abs(np.diag(weights)).max() < 1e-12
+    history = ratings(7, seed=1).astype(float)
+    found = script("recommend").ease(x, history, 5)
+    np.testing.assert_allclose(found, history @ weights, atol=1e-10)
+
+
+def test_recommenders_are_compared_on_users_that_nothing_was_chosen_by(monkeypatch):
+    recommend = script("recommend")
+    divided = [*recommend.folds(61)]
+    tested = np.concatenate([test for _, _, test in divided])
+    assert len({*tested}) == len(tested) == 51
+    for train, chosen_by, test in divided:
+        assert {*train} | {*test} == {*tested} and {*train}.isdisjoint(test)
+        assert {*chosen_by} == {*range(61)} - {*tested}
+    ks = {"Recall@5": ("recall", 5), "NDCG@100": ("ndcg", 10)}
+    monkeypatch.setattr(recommend, "METRICS", ks)
+    best = lambda parts, epochs, seed: recommend.wanted(parts.test) + epochs  # noqa: E731
+    monkeypatch.setattr(recommend, "mult_vae", best)
+    source = data.load_ratings(ratings(61), held_out=0).train
+    found, weights = recommend.compare(source, 3)
+    page = recommend.page(found, weights, source, 3)
+    assert "| `mult_vae` | 1.0000 ± 0.0000 | 1.0000 ± 0.0000 |" in page
+    assert f"the {len(source) - len(source) // 6} tested users" in page
+    mine, others = found["mult_vae"]["Recall@5"], found["EASE"]["Recall@5"]
+    assert f"| `mult_vae` - EASE | {(mine - others).mean():+.4f} ±" in page
+    assert len(weights) == 5 and others.mean() > found["popularity"]["Recall@5"].mean()

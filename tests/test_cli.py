@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from contract_data import ratings
 from PIL import Image
 
 from keras_genai import cli, data, zoo
@@ -305,6 +306,35 @@ def test_text_from_file_to_continuation(text_file, tmp_path, capsys):
     assert "takes none of -n" in refused(capsys, "generate", run, "-n", "3")
     assert "ending in .txt" in refused(capsys, "generate", run, "-o", "grid.png")
     assert "without these characters" in refused(capsys, "generate", run, "--prompt", "Z")
+
+
+def test_ratings_from_table_to_recommendations(tmp_path, monkeypatch, capsys):
+    user, item = np.nonzero(ratings(60))
+    rows = "\n".join(f"{u},{100 + i},4.0,0" for u, i in zip(user, item, strict=True))
+    (tmp_path / "liked.csv").write_text(f"userId,movieId,rating,timestamp\n{rows}\n1,999,3.5,0\n")
+    monkeypatch.chdir(tmp_path)
+    sizes = ["--units", "8", "--latent_dim", "2", "--batch_size", "16", "--epochs", "1"]
+    train = ["train", "mult_vae", "--data", "liked.csv", "--validate", *sizes, "--run_dir", "run"]
+    assert cli.main(train) == 0
+    assert "val_loss" in (tmp_path / "run" / "history.csv").read_text()
+    lines = (tmp_path / "run" / "samples" / "epoch_0001.txt").read_text().splitlines()
+    assert len(lines) == 10 and all(" -> " in line for line in lines)
+    capsys.readouterr()
+    assert cli.main(["generate", "run", "--history", "101,102", "--history", "120", "-k", "3"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("101, 102 -> 1") and second.startswith("120 -> 1")
+    assert len(first.split(" -> ")[1].split(", ")) == 3
+    output = tmp_path / "made_up.txt"
+    assert cli.main(["generate", "run", "--seed", "3", "-o", str(output)]) == 0
+    assert " -> " in output.read_text()
+    assert json.loads((tmp_path / "made_up.txt.json").read_text())["Seed"] == "3"
+    capsys.readouterr()
+    assert "takes none of -n" in refused(capsys, "generate", "run", "-n", "3")
+    assert "ids of items, such as 100" in refused(capsys, "generate", "run", "--history", "a")
+    assert "without these" in refused(capsys, "generate", "run", "--history", "999")
+    assert cli.main(["measure", "run", "--metrics", "recall_at_20,popularity_recall_at_20"]) == 0
+    measured = json.loads((tmp_path / "run" / "metrics.json").read_text())["metrics"]
+    assert [(row["samples"], row["split"]) for row in measured] == [(6, "test")] * 2
 
 
 def test_validate_uses_the_data_sets_own_part(monkeypatch, tmp_path):

@@ -134,6 +134,12 @@ def test_generate_keeps_its_contract(name):
         for n in (0, -1, 2.5, "3"):
             with pytest.raises(ValueError, match=r"positive integer.*Received: "):
                 model.generate(n)
+    elif model.modality == "ratings":
+        items = model.item_ids
+        (one, two), alone = model.generate([items[:3], items[4:5]], k=5), model.generate(items[:3])
+        assert len(one) == len(two) == 5 == len({*one} - {*items[:3]}) and one == alone[:5]
+        assert {*one, *two} <= {*items} and items[4] not in two
+        assert model.generate(items[:3], seed=1) == model.generate(items[:3], seed=2)
     else:
         text = model.generate("the cat", max_length=40, seed=1)
         assert isinstance(text, str) and len(text) == 40 and text.startswith("the cat")

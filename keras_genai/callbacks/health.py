@@ -46,8 +46,8 @@ class Health(keras.callbacks.Callback):
 
     @property
     def examples(self) -> np.ndarray:
-        """Their images, uint8 `(N, H, W, C)`."""
-        return self.items["image"]
+        """What `encode` takes of them: images uint8 `(N, H, W, C)`, or users' histories."""
+        return self.items["user_items" if self.model.modality == "ratings" else "image"]
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.started = time.monotonic()
@@ -153,7 +153,7 @@ def posterior_collapse(health: Health) -> str | None:
         return None
     return (
         f"The posterior has collapsed: {active} of {means.shape[1]} latent units depend on the "
-        "image; weigh the kl less, let it grow over the first epochs, or use a smaller latent_dim"
+        "data; weigh the kl less, let it grow over the first epochs, or use a smaller latent_dim"
     )
 
 

@@ -209,7 +209,7 @@ def _new_folder(name: str) -> Path:
 def _check_same_run(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     new = json.loads(json.dumps(new))  # tuples become lists, as in the file
     differences = [
-        f"  {key}: the run has {old.get(key)!r}, this call {new[key]!r}"
+        f"  {key}: the run has {old.get(key)!r:.300}, this call {new[key]!r:.300}"
         for key in new
         if key not in (*MAY_DIFFER, "seed") and old.get(key) != new[key]
     ]

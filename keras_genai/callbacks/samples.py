@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_genai import pictures
 from keras_genai._files import write_text
+from keras_genai._text import BETWEEN_TEXTS
 
 
 class _Samples(keras.callbacks.Callback):
@@ -83,15 +84,20 @@ class ImageSamples(_Samples):
 
 
 class TextSamples(_Samples):
-    """Writes `samples/epoch_0001.txt` ...
+    """Writes `samples/epoch_0001.txt` ...: a model's texts, or a recommender's lines.
 
     Args:
         folder: The run folder.
+        between: What stands between two samples.
     """
 
+    def __init__(self, folder: str | Path, between: str = BETWEEN_TEXTS):
+        super().__init__(folder)
+        self.between = between
+
     def write(self, epoch: int) -> None:
-        """Writes a few texts from fixed seeds."""
-        text = "\n\n----\n\n".join(self.model.preview(seed=0))
+        """Writes the preview of fixed seeds."""
+        text = self.between.join(self.model.preview(seed=0))
         write_text(self.samples / f"epoch_{epoch:04d}.txt", text + "\n")
         if self.board:
             with self.board.as_default(step=epoch):
@@ -102,5 +108,7 @@ def writer(model: Any, folder: str | Path, source: Any) -> keras.callbacks.Callb
     """The sample writer for the model's modality."""
     if model.modality == "text":
         return TextSamples(folder)
+    if model.modality == "ratings":
+        return TextSamples(folder, between="\n")
     examples = source.arrays(10)
     return ImageSamples(folder, examples["image"], examples.get("label"))

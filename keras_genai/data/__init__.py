@@ -1,4 +1,4 @@
-"""Data: names, paths, arrays, text and streams as sources of items.
+"""Data: names, paths, arrays, text, ratings and streams as sources of items.
 
 >>> from keras_genai import data
 >>> digits = data.load("digits")
@@ -8,5 +8,6 @@
 
 from keras_genai.data.base import DataError, Dataset, Source
 from keras_genai.data.loading import fetch, load, names, path_of
+from keras_genai.data.ratings import load_ratings
 
-__all__ = ["DataError", "Dataset", "Source", "fetch", "load", "names", "path_of"]
+__all__ = ["DataError", "Dataset", "Source", "fetch", "load", "load_ratings", "names", "path_of"]

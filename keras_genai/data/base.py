@@ -21,12 +21,12 @@ class DataError(ValueError):
 class Source:
     """Items in a fixed order, read by their number.
 
-    An item is a dict with fixed keys: `image` uint8 (H, W, C), `label` int32 (), `text` str, and
-    for some sets the factors that made it.
+    An item is a dict with fixed keys: `image` uint8 (H, W, C), `label` int32 (), `text` str,
+    `user_items` uint8 (I,), and for some sets the factors that made it.
 
     Attributes:
         name: what messages call the data.
-        modality: "image" or "text".
+        modality: "image", "text" or "ratings".
         exact: whether the order of training is a function of (seed, step).
         image_shape: (H, W, C) of the images, or None.
         class_names: one name a label, or None.

@@ -30,6 +30,7 @@ LICENCES = {
     "shapes": Licence("Apache 2.0", "drawn by this package"),
     "pydocs": _PYTHON,
     "stdlib": _PYTHON,
+    "tastes": Licence("Apache 2.0", "made up by this package"),
 }
 
 

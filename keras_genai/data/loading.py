@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from keras_genai._text import did_you_mean
-from keras_genai.data import arrays, folder, synthetic, text, tfds_source
+from keras_genai.data import arrays, folder, ratings, synthetic, text, tfds_source
 from keras_genai.data.base import DataError, Dataset, ImageShape, Source, describe
 from keras_genai.data.images import adapt, reshape
 from keras_genai.data.stream import StreamSource
@@ -57,15 +57,17 @@ def load(
 
     Args:
         source: the name of an embedded set (see `names()`) or of one of TensorFlow Datasets; the
-            path of a folder of images, of a `.npz`, `.npy` or `.txt` file or of a folder of texts;
-            images (N, H, W[, C]); a list of texts; or a `tf.data.Dataset` of batches. A string is
-            a name or a path, never content.
+            path of a folder of images, of a `.npz`, `.npy`, `.txt` or `.csv` file or of a folder of
+            texts; images (N, H, W[, C]); a list of texts; ratings as a dict of columns, a sparse
+            matrix or, with `modality="ratings"`, an array (U, I); or a `tf.data.Dataset` of
+            batches. A string is a name or a path, never content.
         y: integer labels (N,) for images given as an array.
-        modality: "image" or "text", if only that can be used.
+        modality: "image", "text" or "ratings", if only that can be used.
         image_shape: (H, W, C) to draw, read or resize images to.
         value_range: (low, high) of floating-point images, if not (0, 1).
         validation_split: the share of the user's own data to hold back: the last part of arrays
-            and text, a random part of folders. Named sets have their parts.
+            and text, a random part of folders. Named sets have their parts; ratings are divided
+            over users in any case, as `load_ratings` says.
         seed: chooses the random part.
         on_bad: what to do about images of a folder that cannot be read: "raise" names them when
             they are met, "skip" decodes all of them once beforehand and leaves those out.
@@ -76,14 +78,17 @@ def load(
     Raises:
         DataError: the data cannot be used; the message says why and what to do.
     """
-    if y is not None and not _takes_labels(source):
+    if y is not None and not _takes_labels(source, modality):
         raise DataError(
             "Labels are passed as `y` with arrays only; other data bring their own. "
             f"Received: y={describe(y)} with {describe(source)}"
         )
     if on_bad not in ("raise", "skip"):
         raise DataError(f"`on_bad` must be 'raise' or 'skip'. Received: on_bad={on_bad!r}")
-    dataset = _open(source, y, modality, image_shape, value_range, on_bad)
+    if _is_table(source, modality):
+        dataset = ratings.load_ratings(source)
+    else:
+        dataset = _open(source, y, modality, image_shape, value_range, on_bad)
     _check_modality(dataset, modality, source)
     if validation_split and dataset.validation is None:
         train, validation = dataset.train.split(validation_split, seed)
@@ -112,7 +117,17 @@ def _open(
     return Dataset("array", arrays.from_arrays(source, y, value_range, "array"))
 
 
-def _takes_labels(source: Any) -> bool:
+def _is_table(source: Any, modality: str | None) -> bool:
+    """Whether these are ratings in memory."""
+    if isinstance(source, Mapping) or hasattr(source, "tocoo"):
+        return True
+    others = (str, os.PathLike, Dataset, Source, tf.data.Dataset)
+    return modality == "ratings" and not isinstance(source, others)
+
+
+def _takes_labels(source: Any, modality: str | None) -> bool:
+    if _is_table(source, modality):
+        return False
     if isinstance(source, (str, os.PathLike)):
         return Path(source).suffix.lower() in (".npz", ".npy")
     if isinstance(source, (list, tuple)) and any(isinstance(item, str) for item in source):
@@ -173,6 +188,7 @@ def _open_path(path: Path, y: Any, modality: Any, value_range: Any, on_bad: str)
         ".npz": lambda: arrays.from_file(path, y, value_range),
         ".npy": lambda: arrays.from_file(path, y, value_range),
         ".txt": lambda: text.load_file(path),
+        ".csv": lambda: ratings.load_ratings(path),
     }
     if path.is_dir():
         of_text = modality == "text"

@@ -1,6 +1,6 @@
-"""Data sets that need no network: drawn letters and digits, drawn shapes, Python's own texts.
+"""Data sets that need no network: drawn characters and shapes, Python's own texts, made-up tastes.
 
-They are drawn or read when asked for, the same way each time, and kept for the process.
+They are made or read when asked for, the same way each time, and kept for the process.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from keras_genai.data.arrays import ArraySource
 from keras_genai.data.base import DataError, Dataset, ImageShape
 from keras_genai.data.images import check_image_shape
+from keras_genai.data.ratings import RatingsSource, divide
 from keras_genai.data.text import TextSource
 
 MODALITIES = {
@@ -25,6 +26,7 @@ MODALITIES = {
     "shapes": "image",
     "pydocs": "text",
     "stdlib": "text",
+    "tastes": "ratings",
 }
 NAMES = tuple(MODALITIES)
 COUNTS = {"train": 10_000, "validation": 1_000, "test": 2_000}
@@ -59,6 +61,8 @@ def load(name: str, image_shape: ImageShape | None = None) -> Dataset:
     """
     if MODALITIES[name] == "text":
         return _texts(name)
+    if MODALITIES[name] == "ratings":
+        return _tastes(name)
     size = DEFAULT_SIZE if image_shape is None else check_image_shape(image_shape)[:2]
     return _drawn(name, size)
 
@@ -290,3 +294,37 @@ def _decoded(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         return ""
+
+
+# Tastes.
+
+GENRES = ("blues", "country", "folk", "jazz", "metal", "opera", "punk", "soul")
+TITLES, USERS = 50, {"train": 800, "validation": 100, "test": 100}  # titles a genre
+SKEW, SHORTEST, LONGEST = 0.7, 8, 40
+STRAY = 0.1  # the share of likes that have nothing to do with taste
+
+
+@functools.lru_cache(maxsize=1)
+def _tastes(name: str) -> Dataset:
+    """Users who like mostly one to three of eight genres, and what is popular in them.
+
+    Item `jazz_07` is the seventh most popular of its genre: popularity falls with the rank as in
+    Zipf's law, with an exponent of 0.7.
+    """
+    rng = np.random.default_rng(0)
+    genre, rank = np.divmod(np.arange(len(GENRES) * TITLES), TITLES)
+    popularity = (rank + 1.0) ** -SKEW
+    users = sum(USERS.values())
+    taste = rng.dirichlet(np.full(len(GENRES), 0.15), users)  # U genres
+    appeal = popularity * ((1 - STRAY) * taste + STRAY / len(GENRES))[:, genre]  # U I
+    # The largest of log p + Gumbel noise are a draw without replacement.
+    order = np.argsort(-np.log(appeal) - rng.gumbel(size=appeal.shape), axis=1)
+    counts = rng.integers(SHORTEST, LONGEST + 1, users)
+    ids = np.array([f"{GENRES[g]}_{r + 1:02d}" for g, r in zip(genre, rank, strict=True)])
+    source = RatingsSource(
+        np.concatenate([[0], np.cumsum(counts)]),
+        np.concatenate([row[:n] for row, n in zip(order, counts, strict=True)]).astype("int32"),
+        item_ids=ids, user_ids=np.arange(users), name=name,
+    )  # fmt: skip
+    ends = np.cumsum([*USERS.values()])
+    return divide(source, *np.split(np.arange(users), ends[:-1]))

@@ -1,4 +1,4 @@
-"""Metrics: pure functions of features, images, likelihoods and texts, in NumPy and float64.
+"""Metrics: pure functions of features, images, likelihoods, texts, ranks, in NumPy and float64.
 
 Features are an array (N, D), one row an item, from any extractor. Importing this needs NumPy only.
 
@@ -36,6 +36,7 @@ from keras_genai.metrics.neighbours import (
     precision_recall,
 )
 from keras_genai.metrics.pixels import psnr, ssim
+from keras_genai.metrics.ranking import ndcg_at_k, recall_at_k
 from keras_genai.metrics.sequence import bleu, distinct_n, longest_copy, rouge, self_bleu
 
 __all__ = [
@@ -56,10 +57,12 @@ __all__ = [
     "memorisation",
     "modes_covered",
     "mutual_information_gap",
+    "ndcg_at_k",
     "nearest_distances",
     "perplexity",
     "precision_recall",
     "psnr",
+    "recall_at_k",
     "rouge",
     "self_bleu",
     "ssim",

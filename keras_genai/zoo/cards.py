@@ -3,6 +3,7 @@
 It is made from `entry.json` and the samples, and from nothing else.
 """
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,7 +91,7 @@ def value_of(row: Mapping[str, Any]) -> str:
 
 
 def _samples(entry: Mapping[str, Any], folder: Path) -> str:
-    if entry["modality"] != "text":
+    if entry["modality"] == "image":
         return f"![Images drawn by {entry['name']}](samples.png)"
     text = (folder / entry["samples"]).read_text("utf-8").split(BETWEEN_TEXTS)[0]
     return "\n".join(f"    {line}".rstrip() for line in text.splitlines())
@@ -102,6 +103,11 @@ def _purpose(entry: Mapping[str, Any]) -> str:
         return (
             f"It goes on with a text in the manner of `{data}`, character by character, and knows "
             f"{len(arguments['vocabulary'])} characters. For teaching and for trying things out."
+        )
+    if entry["modality"] == "ratings":
+        return (
+            f"It ranks the {len(json.loads(arguments['catalogue'])):,} items of `{data}` for users "
+            "by what they like already. For teaching and for trying things out."
         )
     height, width, channels = arguments["image_shape"]
     kind = "grey" if channels == 1 else "colour"
@@ -116,6 +122,10 @@ def _loading(entry: Mapping[str, Any], in_checkout: bool) -> str:
     if entry["modality"] == "text":
         call = "print(model.generate(max_length=300, seed=1))"
         command = f"keras-genai generate {name} --max_length 300"
+    elif entry["modality"] == "ratings":
+        liked = json.loads(entry["arguments"]["catalogue"])[:3]
+        call = f"items = model.recommend({liked}, k=10)"
+        command = f"keras-genai generate {name} --history {','.join(map(str, liked))}"
     else:
         height, width, channels = entry["arguments"]["image_shape"]
         call = (
@@ -317,6 +327,11 @@ def _limits(entry: Mapping[str, Any]) -> str:
         lines = [
             "What it writes has the form of its training text, not meaning: nothing it says is so.",
             "Characters that its training text lacks are refused in prompts.",
+        ]
+    elif entry["modality"] == "ratings":
+        lines = [
+            "It knows the items of its catalogue only, and of them nothing but who likes them.",
+            "It repeats the leanings of the people whose ratings it was trained on.",
         ]
     else:
         lines = [f"It draws nothing but what `{data}` shows, in that size only."]

@@ -124,7 +124,7 @@ def _run_facts(model: Any, config: Mapping[str, Any]) -> dict[str, Any]:
         "commit": config.get("commit"),
         "parameters": sum(math.prod(v.shape) for v in weights.variables(model).values()),
         "left_out": [*model.training_only],
-        "samples": "samples.txt" if recipe.modality == "text" else "samples.png",
+        "samples": "samples.png" if recipe.modality == "image" else "samples.txt",
     }
 
 
@@ -163,11 +163,12 @@ def _show(model: Any, path: Path, name: str) -> dict[str, Any]:
     from keras_genai import pictures  # with it comes Matplotlib, which takes a while
 
     preview = model.preview(seed=0)
-    if model.modality == "text":
-        write_text(path, BETWEEN_TEXTS.join(preview) + "\n")
-    else:
+    if model.modality == "image":
         sheet = pictures.grid(preview, model.preview_columns)
         pictures.save_image(path, sheet, about=generated_by(name, seed=0))
+    else:
+        between = BETWEEN_TEXTS if model.modality == "text" else "\n"
+        write_text(path, between.join(preview) + "\n")
     return published.golden(preview)
 
 

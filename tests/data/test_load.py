@@ -17,7 +17,7 @@ Y = np.arange(20) % 4
 
 
 def test_names():
-    assert data.names() == ["glyphs", "digits", "shapes", "pydocs", "stdlib"]
+    assert data.names() == ["glyphs", "digits", "shapes", "pydocs", "stdlib", "tastes"]
 
 
 def test_importing_data_imports_no_models():
