@@ -191,7 +191,7 @@ def _tsne(codes: np.ndarray, seed: int) -> np.ndarray:
     except ImportError as error:
         raise ImportError(
             "t-SNE is scikit-learn's: pip install 'keras_genai[explore]', or take method=\"pca\". "
-            "Received: no module 'sklearn'"
+            f"Received: {error}"
         ) from error
     # Of N points each is given at most N - 1 neighbours.
     perplexity = min(30.0, (len(codes) - 1) / 3)

@@ -50,7 +50,10 @@ def sheet_figure(
     high, wide, height, width = images.shape[:4]
     # An image is about 0.8 inches, but a sheet at most 14 wide and high, and wide enough for words.
     side = min(0.8, 14.0 / max(high, wide))
-    size = (max(side * wide * max(1.0, width / height), 5.0) + 1.0, side * high + 1.2)
+    size = (
+        max(side * wide * max(1.0, width / height), 5.0) + 1.0,
+        side * high + (0.9 if below else 0.6),
+    )
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     axes = figure.subplots()
     draw_sheet(axes, images, rows, columns)
@@ -69,7 +72,6 @@ def draw_sheet(
     axes.set_yticks(_middles(height, high if rows else 0), rows, fontsize=8)
     axes.set_xticks(_middles(width, wide if columns else 0), columns, fontsize=8)
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
-    axes.spines[:].set_visible(False)
 
 
 def show(axes: Any, image: np.ndarray) -> None:
@@ -77,6 +79,7 @@ def show(axes: Any, image: np.ndarray) -> None:
     axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
     axes.set_xticks([])
     axes.set_yticks([])
+    axes.spines[:].set_visible(False)
 
 
 def coloured(values: np.ndarray, cmap: str, low: float, high: float) -> np.ndarray:

@@ -72,7 +72,7 @@ def feature_maps(
     cmap, low, high = _scale(shown)
     columns = int(np.ceil(np.sqrt(len(shown))))
     rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(11.5, 1.5 + 7.5 * rows / columns), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(11.5, 0.8 + 7.5 * rows / columns), dpi=DPI, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 3))
     show(left, x[0])
     left.set_title("image", fontsize=10)
@@ -148,7 +148,7 @@ def saliency(
             [f"{value:.2f}" for value in values[:, outputs[0]]] if single else (),
             f"{net.name}: {f'output {outputs[0]}' if single else f'all {len(outputs)} outputs'}, "
             f"{f'mean gradient at {smooth} noisy copies' if smooth else 'gradient'}",
-            "each map in shares of its largest value",
+            f"{'above: the output; ' if single else ''}each map in shares of its largest value",
         ),
         path,
     )

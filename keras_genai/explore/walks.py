@@ -66,11 +66,14 @@ def interpolate(
     walk = _decoded(space, z, labels)  # N steps H W C
     shares = [f"{share:.2g}" for share in np.linspace(0, 1, steps)]
     title = f"interpolation, {'along arcs' if arc else 'in straight lines'}"
+    names = []
+    if space.model.takes_labels:
+        names = [f"class {number}" for number in space.model._classes(len(walk), labels)]
     if originals is None:
-        return _finish_walk(walk, walk, shares, title, path)
+        return _finish_walk(walk, walk, names, shares, title, path)
     left, right = originals
     between = np.concatenate([left[:, None], walk, right[:, None]], axis=1)
-    return _finish_walk(walk, between, ["image", *shares, "image"], title, path)
+    return _finish_walk(walk, between, names, ["image", *shares, "image"], title, path)
 
 
 def traverse(
@@ -128,7 +131,7 @@ def traverse(
         sheet_figure(
             walk[shown],
             [f"z[{i}]  ±{activity[i]:.1f}" for i in shown],
-            [f"{place:+.2g}" for place in places],
+            [f"{place:+.3g}" if place else "0" for place in places],
             f"one of {space.size} dimensions at a time, the most active first",
             "columns: standard deviations from the mean; ±: grey levels, over the row",
         ),
@@ -197,8 +200,13 @@ def arithmetic(
         sheet[SHOWN - count : SHOWN, column] = images[:count]
     sheet[SHOWN] = decoded
     names = [f"{name} ({len(z)})" for name, z in zip("ABC", groups, strict=True)]
-    rows = [*[""] * (SHOWN // 2), "of the group", *[""] * (SHOWN - SHOWN // 2 - 1), "mean"]
-    return finish(sheet_figure(sheet, rows, [*names, "A - B + C"], "sums of mean latents"), path)
+    rows = [*[""] * (SHOWN // 2), "members", *[""] * (SHOWN - SHOWN // 2 - 1), "mean"]
+    return finish(
+        sheet_figure(
+            sheet, rows, [*names, "A - B + C"], "the mean of A less that of B plus that of C"
+        ),
+        path,
+    )
 
 
 def between_classes(
@@ -236,7 +244,7 @@ def between_classes(
     walk = np.stack([model.between(first, second, steps, seed + row) for row in range(rows)])
     shares = [f"{share:.2g}" for share in np.linspace(0, 1, steps)]
     title = f"from class {first} to class {second}; columns: share of class {second}"
-    return _finish_walk(walk, walk, shares, title, path)
+    return _finish_walk(walk, walk, [], shares, title, path)
 
 
 def _check_steps(steps: Any) -> None:
@@ -297,10 +305,15 @@ def _decoded(space: LatentSpace, z: np.ndarray, labels: Any) -> np.ndarray:
 
 
 def _finish_walk(
-    walk: np.ndarray, sheet: np.ndarray, columns: list[str], title: str, path: Any
+    walk: np.ndarray,
+    sheet: np.ndarray,
+    names: list[str],
+    columns: list[str],
+    title: str,
+    path: Any,
 ) -> Figure:
     """A figure of rows; a GIF has a frame a step, with all rows."""
-    figure = sheet_figure(sheet, columns=columns, title=title)
+    figure = sheet_figure(sheet, names, columns, title)
     if path is not None and Path(path).suffix.lower() == ".gif":
         pictures.save_animation(path, np.stack([pictures.grid(x) for x in walk.swapaxes(0, 1)]))
         return figure
