@@ -60,9 +60,9 @@ def interpolate(
     check_path(path, ".png", ".gif")
     _check_steps(steps)
     space = LatentSpace(model)
-    ends, originals = _ends(space, first, second, labels, rows, seed)
+    (start, end), originals = _ends(space, first, second, labels, rows, seed)
     arc = not space.encodes if spherical is None else spherical
-    z = (along_arc if arc else along_line)(*ends, steps)  # N steps Z
+    z = (along_arc if arc else along_line)(start, end, steps)  # N steps Z
     walk = _decoded(space, z, labels)  # N steps H W C
     shares = [f"{share:.2g}" for share in np.linspace(0, 1, steps)]
     title = f"interpolation, {'along arcs' if arc else 'in straight lines'}"
