@@ -24,14 +24,14 @@ if "tensorflow" not in sys.modules:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 
 if TYPE_CHECKING:
-    from keras_genai import data, metrics, zoo
+    from keras_genai import data, explore, metrics, zoo
     from keras_genai.measuring import measure
 
-__all__ = ["__version__", "data", "measure", "metrics", "zoo"]
+__all__ = ["__version__", "data", "explore", "measure", "metrics", "zoo"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("data", "metrics", "zoo"):
+    if name in ("data", "explore", "metrics", "zoo"):
         return importlib.import_module(f"keras_genai.{name}")
     if name == "measure":
         return importlib.import_module("keras_genai.measuring").measure

@@ -75,12 +75,40 @@ def save_gif(path: str | os.PathLike, frames: Sequence[Path], milliseconds: int 
         milliseconds: How long each frame stands.
     """
     chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, min(60, len(frames))).astype(int)]
-    pictures = [Image.open(frame) for frame in chosen]
+    _write_gif(path, [Image.open(frame) for frame in chosen], milliseconds)
+
+
+def save_animation(
+    path: str | os.PathLike, frames: np.ndarray, milliseconds: int = 200, min_width: int = 320
+) -> None:
+    """As `save_gif`, of images in memory, all of them, enlarged as in `save_image`.
+
+    Args:
+        path: Ends in `.gif`.
+        frames: uint8 `(N, H, W, C)`.
+        milliseconds: How long each frame stands.
+        min_width: In pixels.
+    """
+    _write_gif(path, [_to_pillow(frame, min_width) for frame in frames], milliseconds)
+
+
+def _write_gif(path: str | os.PathLike, pictures: Sequence[Image.Image], milliseconds: int) -> None:
     durations = [milliseconds] * (len(pictures) - 1) + [2000]
     with atomic(path) as temporary:
         pictures[0].save(
             temporary, save_all=True, append_images=pictures[1:], duration=durations, loop=0
         )
+
+
+def save_figure(path: str | os.PathLike, figure: Figure) -> None:
+    """Writes a figure, atomically.
+
+    Args:
+        path: Ends in `.png`.
+        figure: Made as a `Figure`, so that no window and no global state hang on it.
+    """
+    with atomic(path) as temporary:
+        figure.savefig(temporary)
 
 
 def save_loss_curve(
@@ -117,8 +145,7 @@ def save_loss_curve(
         words = "\n".join(textwrap.wrap(f"Epoch {epoch}: {sentence}", 90))
         axes.set_xlabel(f"{axes.get_xlabel()}\n{words}", fontsize=8)
     axes.legend()
-    with atomic(path) as temporary:
-        figure.savefig(temporary)
+    save_figure(path, figure)
 
 
 def save_measured(
@@ -160,8 +187,7 @@ def save_measured(
         axes.set_xlabel("   ".join(others))
     else:
         above.supxlabel("   ".join(others), fontsize=10)
-    with atomic(path) as temporary:
-        figure.savefig(temporary)
+    save_figure(path, figure)
 
 
 def _to_pillow(image: np.ndarray, min_width: int) -> Image.Image:

@@ -11,13 +11,14 @@ import tensorflow as tf
 from contract_data import images
 from PIL import Image
 
-from keras_genai import cli, data, zoo
+from keras_genai import cli, data, explore, zoo
 from keras_genai.data.loading import KNOWN
 from keras_genai.models.base import GenerativeModel
 from keras_genai.zoo import generated, registry
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+EXPLORE_TOOLS = ("LatentSpace", "along_arc", "along_line", "held_out")  # draw nothing
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 
 
@@ -153,6 +154,21 @@ def test_readme_listings_run(users_files, tiny):
     for code in others:
         exec(code, names)
     assert zoo.load("runs/letters").progress.epoch == 1
+
+
+def test_listings_of_the_page_on_exploring_run(users_files, tiny):
+    names = {}
+    for code in listings(ROOT / "docs" / "exploring.md"):
+        exec(code, names)
+    assert names["z"].shape == (64, 128) and names["samples"].shape == (64, 28, 28, 1)
+    written = [name for code in listings(ROOT / "docs" / "exploring.md")
+               for name in re.findall(r'path="(.+?)"', code)]  # fmt: skip
+    assert len(written) == 8 and [name for name in written if not Path(name).exists()] == []
+
+
+def test_page_on_exploring_names_each_function():
+    named = re.findall(r"^\| `(\w+)` \|", text_of(ROOT / "docs" / "exploring.md"), re.MULTILINE)
+    assert sorted(named) == sorted(name for name in explore.__all__ if name not in EXPLORE_TOOLS)
 
 
 def test_own_data_of_the_readme_load(users_files):

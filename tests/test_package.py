@@ -46,7 +46,7 @@ def test_version_is_the_installed_one():
     assert keras_genai.__version__ == importlib.metadata.version("keras_genai")
 
 
-@pytest.mark.parametrize("part", ["", ".callbacks", ".data", ".metrics", ".zoo"])
+@pytest.mark.parametrize("part", ["", ".callbacks", ".data", ".explore", ".metrics", ".zoo"])
 def test_public_names_exist(part):
     module = importlib.import_module(f"keras_genai{part}")
     assert [name for name in module.__all__ if not hasattr(module, name)] == []

@@ -18,7 +18,7 @@ class ImageModel(GenerativeModel):
 
     A model with "num_classes" in its `from_data` takes labels: its data must have them (each batch
     has the key `label`, int32 `(B,)`), and it draws images of the classes that are asked for. It
-    also writes `draw`.
+    also writes `draw` (a model that does not take labels may).
 
     Args:
         image_shape: `(H, W, C)`, or None: from the data.
@@ -57,10 +57,12 @@ class ImageModel(GenerativeModel):
         """
         raise NotImplementedError
 
-    def draw(self, z: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-        """Images `(N, H, W, C)` in [-1, 1] of noise `(N, Z)` and shares of classes `(N, K)`.
+    def draw(self, z: tf.Tensor, *classes: tf.Tensor) -> tf.Tensor:
+        """Images `(N, H, W, C)` in [-1, 1] of standard normal noise `(N, Z)`.
 
-        Of models that take labels; a single class is a one-hot row.
+        Models that take labels also get shares of classes `(N, K)`, of one class a one-hot row.
+        Models that draw from such noise write it, but autoencoders, which have a `decode`, need not
+        unless they take labels.
         """
         raise NotImplementedError
 

@@ -205,8 +205,11 @@ class DCGAN(ImageModel):
     def call(self, z, training=False):
         return self.generator(z, training=training)
 
+    def draw(self, z):
+        return self.ema_generator(z)
+
     def sample(self, n, seed):
-        return self.ema_generator(tf.random.stateless_normal((n, self.latent_dim), seed))
+        return self.draw(tf.random.stateless_normal((n, self.latent_dim), seed))
 
     def train_step(self, data):
         x_real = self.augmented(to_model(data["image"]))  # B H W C

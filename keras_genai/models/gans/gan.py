@@ -91,8 +91,11 @@ class GAN(ImageModel):
     def call(self, z, training=False):
         return self.generator(z, training=training)
 
+    def draw(self, z):
+        return self.generator(z)
+
     def sample(self, n, seed):
-        return self.generator(tf.random.stateless_normal((n, self.latent_dim), seed))
+        return self.draw(tf.random.stateless_normal((n, self.latent_dim), seed))
 
     def train_step(self, data):
         x_real = to_model(data["image"])  # B H W C

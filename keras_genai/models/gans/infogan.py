@@ -141,9 +141,12 @@ class InfoGAN(ImageModel):
         outputs = self.discriminator(x, training=training)
         return tf.split(outputs, [1, self.num_categories, self.continuous_codes], axis=1)
 
-    def sample(self, n, seed):
-        noise = tf.random.stateless_normal((n, self.noise_dim), seed)
+    def draw(self, noise):
+        """Images (B, H, W, C) of normal noise (B, Z+1+D), whose last 1+D numbers make the codes."""
         return self.ema_generator(tf.concat(self.latents(noise), 1))
+
+    def sample(self, n, seed):
+        return self.draw(tf.random.stateless_normal((n, self.noise_dim), seed))
 
     def train_step(self, data):
         x_real = to_model(data["image"])  # B H W C
