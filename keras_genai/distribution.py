@@ -160,7 +160,7 @@ def means_over_batch(means: list[tf.Tensor], count: Any) -> list[tf.Tensor]:
 
 
 def in_turn(rows: tf.Tensor) -> tf.Tensor:
-    """Of rows (K, Z), which each of R replicas has drawn, those that count: row i of replica i % R."""
+    """Of rows (K, Z), which differ between R replicas, those that count: row i of replica i % R."""
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return rows

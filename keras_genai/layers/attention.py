@@ -2,11 +2,11 @@
 
     attention(Q, K, V) = softmax(Q K^T / sqrt(d)) V                                      equation 1
 
-Attention Is All You Need. Vaswani et al., 2017, https://arxiv.org/abs/1706.03762. A place sees itself
-and what comes before it. Normalisation comes before each of the two parts of a block (Xiong et al.,
-2020, https://arxiv.org/abs/2002.04745), which then trains without a warm-up.
+Attention Is All You Need. Vaswani et al., 2017, https://arxiv.org/abs/1706.03762. A place sees
+itself and what comes before it. Normalisation comes before each of the two parts of a block (Xiong
+et al., 2020, https://arxiv.org/abs/2002.04745), which then trains without a warm-up.
 
-Shapes: B batch, T time (places), D width, N heads, d = D / N.
+Shapes: B batch, T time (places), D width, N heads, d = D / N, K values.
 """
 
 import keras
@@ -100,3 +100,36 @@ class CausalBlock(layers.Layer):
     def get_config(self):
         """The constructor's arguments."""
         return {**super().get_config(), "num_heads": self.num_heads}
+
+
+def draw_sequences(network, n, start, seed):
+    """Draws sequences from a causal transformer, place by place in one loop.
+
+    Args:
+        network: Embedding, `Positions`, blocks, normalisation, and a dense layer to logits: from
+            the values before each place (B, T), at the first place `start`, to (B, T, K).
+        n: How many.
+        start: An int.
+        seed: A pair of ints.
+
+    Returns:
+        int32 (n, T).
+    """
+    embedding, positions, *blocks, norm, head = network.layers[1:]
+    length, width = embedding.output.shape[1:]
+
+    def body(t, drawn, before, caches):
+        x, new_caches = positions.step(embedding(before), t), []  # n 1 D
+        for block, (keys, values) in zip(blocks, caches, strict=True):
+            x, keys, values = block.step(x, keys, values, t)
+            new_caches.append((keys, values))
+        logits = head(norm(x))[:, 0]  # n K
+        uniform = tf.random.stateless_uniform(logits.shape, (seed[0], seed[1] + t), minval=1e-9)
+        # argmax(logits + Gumbel noise) is a draw from the softmax.
+        value = tf.argmax(logits - tf.math.log(-tf.math.log(uniform)), 1, "int32")[:, None]
+        return t + 1, tf.where(tf.range(length) == t, value, drawn), value, new_caches
+
+    shapes = [(n, block.num_heads, length, width // block.num_heads) for block in blocks]
+    caches = [(tf.zeros(shape, embedding.compute_dtype),) * 2 for shape in shapes]
+    state = (0, tf.zeros((n, length), "int32"), tf.fill((n, 1), start), caches)
+    return tf.while_loop(lambda t, *_: t < length, body, state)[1]

@@ -26,18 +26,17 @@ The prior p(k_1, ..., k_T) is a small causal transformer over the codes, row by 
 
 The paper trains a PixelCNN when the codes are final. Here the prior learns beside them, by an
 optimizer of its own. No gradient of it reaches encoder, codes or decoder, which come out as they
-would without it; the price is that it learns on codes that still move. A transformer samples the T
-codes with one small step each, which a PixelCNN with its convolutions does not.
+would without it; the price is that it learns on codes that still move.
 
-p(x|z_q) is Bernoulli for each pixel, as in `vae.py`. With it, and since x has but one grid of codes,
+p(x|z_q) is Bernoulli for each pixel, as in `vae.py`. Since p(x) is a sum over all grids of codes,
 
     -log p(x) <= reconstruction + prior_loss
 
-in nats an image, for images binarised at random: this sum compares with the loss of `vae.py`. There
-is no noise to draw, and so no `log_weights` for a tighter bound.
+in nats an image, for images binarised at random: this sum compares with the loss of `vae.py`. The
+codes of x are not drawn, so that there are no importance weights for a tighter bound.
 
-Shapes: B batch, H height, W width, C channels, h = H / 4, w = W / 4, T = h w places, K codes, Z size
-of a code.
+Shapes: B batch, H height, W width, C channels, h = H / 4, w = W / 4, T = h w places, K codes, Z the
+size of a code.
 """
 
 import keras
@@ -47,6 +46,7 @@ from keras import layers
 from keras_genai.data.images import to_model, to_uint8
 from keras_genai.distribution import in_turn, means_over_batch
 from keras_genai.layers import CausalBlock, Conv2D, Conv2DTranspose, Positions
+from keras_genai.layers.attention import draw_sequences
 from keras_genai.models.base import jit_compile_default, network, per_network
 from keras_genai.models.image_model import ImageModel
 from keras_genai.models.vaes.vae import bernoulli_nll
@@ -93,9 +93,8 @@ def prior(num_codes, places, width, num_layers):
     x = Positions()(layers.Embedding(num_codes + 1, width)(before))
     for _ in range(num_layers):
         x = CausalBlock(HEADS)(x)
-    return keras.Model(
-        before, layers.Dense(num_codes, dtype="float32")(layers.LayerNormalization()(x))
-    )
+    logits = layers.Dense(num_codes, dtype="float32")(layers.LayerNormalization()(x))
+    return keras.Model(before, logits)
 
 
 @keras.saving.register_keras_serializable("keras_genai")
@@ -137,13 +136,7 @@ class Codebook(layers.Layer):
         return tf.gather(tf.convert_to_tensor(self.codes), codes)
 
     def update(self, n, sums, rows):
-        """One step of the averages.
-
-        Args:
-            n: How often each code is nearest (K,), with a mean of 1.
-            sums: Sums of the vectors that it is nearest to (K, Z), in the same units.
-            rows: Vectors of random places (K, Z), for the dead.
-        """
+        """One step of the averages, by n (K,) and sums (K, Z); the dead become `rows` (K, Z)."""
         use = self.decay * self.use + (1.0 - self.decay) * n
         sums = self.decay * self.sums + (1.0 - self.decay) * sums
         dead = use < self.restart_below
@@ -174,7 +167,7 @@ def code_nll(codes, logits):
 
 
 def perplexity(shares):
-    """exp of the entropy of shares (K,): K if all codes are used alike, 1 if only one is."""
+    """The exponential of the entropy of shares (K,): K if all are alike, 1 if only one is used."""
     return tf.exp(-tf.reduce_sum(tf.math.xlogy(shares, shares)))
 
 
@@ -308,26 +301,8 @@ class VQVAE(ImageModel):
         return self.decode(self.sample_codes(n, seed))
 
     def sample_codes(self, n, seed):
-        """Draws codes from the prior, int32 (n, h, w), place by place in one loop."""
-        embedding, positions, *blocks, norm, head = self.prior.layers[1:]
-        places = self.grid[0] * self.grid[1]
-
-        def body(t, codes, before, caches):
-            x, new_caches = positions.step(embedding(before), t), []  # N 1 D
-            for block, cache in zip(blocks, caches, strict=True):
-                x, *cache = block.step(x, *cache, t)
-                new_caches.append(cache)
-            logits = head(norm(x))[:, 0]  # N K
-            uniform = tf.random.stateless_uniform(logits.shape, (seed[0], seed[1] + t), minval=1e-9)
-            # argmax(logits + Gumbel noise) is a draw from the softmax.
-            drawn = tf.argmax(logits - tf.math.log(-tf.math.log(uniform)), 1, "int32")[:, None]
-            return t + 1, tf.where(tf.range(places) == t, drawn, codes), drawn, new_caches
-
-        shape = (n, HEADS, places, self.prior_width // HEADS)
-        caches = [[tf.zeros(shape, self.compute_dtype)] * 2 for _ in blocks]
-        state = (0, tf.zeros((n, places), "int32"), tf.fill((n, 1), self.num_codes), caches)
-        _, codes, *_ = tf.while_loop(lambda t, *_: t < places, body, state)
-        return tf.reshape(codes, (n, *self.grid))
+        """Draws codes from the prior, int32 (n, h, w)."""
+        return tf.reshape(draw_sequences(self.prior, n, self.num_codes, seed), (n, *self.grid))
 
     def codes(self, images):
         """The codes, int32 (N, h, w), of images uint8 (N, H, W, C)."""
