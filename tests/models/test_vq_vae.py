@@ -21,9 +21,13 @@ def normal(*shape):
 def codebook(codes, decay=0.9, restart_below=0.0):
     made = vq_vae.Codebook(*codes.shape, decay, restart_below)
     made.build()
-    made.codes.assign(codes)
-    made.sums.assign(codes * made.use.numpy()[:, None])
-    return made
+    return filled(made, codes)
+
+
+def filled(book, codes):
+    book.codes.assign(codes)
+    book.sums.assign(codes * book.use.numpy()[:, None])
+    return book
 
 
 def test_the_nearest_code_is_found():
@@ -77,10 +81,10 @@ def test_the_encoder_gets_the_decoders_gradient_and_that_of_the_commitment():
 
 def test_codes_follow_the_means_of_their_vectors():
     """Two steps of appendix A.1, written with counts as there."""
-    model = tiny("vq_vae", data=images(), num_codes=5, restart_below=0.0)
+    model = tiny("vq_vae", data=images(), num_codes=5, restart_below=0.0, decay=0.8)
     start = normal(5, 4)
     start[4] = 100.0  # never nearest
-    model.codebook = codebook(start, decay=0.8)
+    filled(model.codebook, start)
     counts, sums, expected = np.full(5, 18.0 / 5), start * 18.0 / 5, start
     for _ in range(2):
         z = normal(2, 3, 3, 4)
