@@ -149,6 +149,26 @@ def mean_of_losses(losses: dict[str, Any], count: Any) -> tuple[dict[str, Any], 
     return dict(zip(losses, means, strict=True)), None if count is None else total
 
 
+def means_over_batch(means: list[tf.Tensor], count: Any) -> list[tf.Tensor]:
+    """Makes of means over a replica's `count` items those over the whole batch, on each replica."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return means
+    weight = tf.cast(count * _OWN.get(), "float32")
+    *sums, total = context.all_reduce("SUM", [*(mean * weight for mean in means), weight])
+    return [value / total for value in sums]
+
+
+def in_turn(rows: tf.Tensor) -> tf.Tensor:
+    """Of rows (K, Z), which differ between R replicas, those that count: row i of replica i % R."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return rows
+    replicas, own = context.num_replicas_in_sync, context.replica_id_in_sync_group
+    mine = tf.range(tf.shape(rows)[0]) % replicas == own
+    return context.all_reduce("SUM", tf.where(mine[:, None], rows, tf.zeros_like(rows)))
+
+
 def rows_of_batch(count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """From how many items a replica has: how many the whole batch has, and which are its own."""
     context = tf.distribute.get_replica_context()

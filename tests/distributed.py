@@ -72,6 +72,7 @@ def two_replicas(folder):
         "vae": [train_vae(strategy), train_vae(None)],
         "char_rnn": [train_char_rnn(strategy), train_char_rnn(None)],
     }
+    found["equal_to_one_replica"]["vq_vae"], found["codes"] = codes(strategy)
     found["noise"] = noise(strategy)
     found["spectral"] = spectral(strategy)
     found["continued"] = continued(models["vae"], folder)
@@ -117,6 +118,31 @@ def train_char_rnn(strategy):
     model = make("char_rnn", strategy, dropout=0.0)
     use_sgd(model, 1.0, global_clipnorm=0.02)
     return weights_after_three_steps(model, text())
+
+
+def codes(strategy):
+    """As above, of a VQ-VAE without restarts; its evaluation and, with restarts, its codebook."""
+    models = [make("vq_vae", s, restart_below=0.0) for s in (strategy, None)]
+    for model in models:
+        use_sgd(model, 1e-3)
+    weights = [weights_after_three_steps(model, images(48, SHAPE)) for model in models]
+    held_out = images(9, SHAPE)
+    evaluated = [m.evaluate(held_out, **QUIET, return_dict=True) for m in models]
+    model = make("vq_vae", strategy)
+    use_sgd(model, 1e-3)
+    model.fit(images(48, SHAPE), epochs=1, steps_per_epoch=1, run_dir=False, **QUIET)
+    books = strategy.experimental_local_results(model.codebook.codes.value)
+
+    def turns():
+        own = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return distribution.in_turn(tf.fill((5, 1), tf.cast(own, "float32")))
+
+    rows = strategy.experimental_local_results(strategy.run(tf.function(turns)))
+    return weights, {
+        "evaluated": evaluated,
+        "books": [book.numpy().tolist() for book in books],
+        "rows": [part.numpy().ravel().tolist() for part in rows],
+    }
 
 
 def weights_after_three_steps(model, data):

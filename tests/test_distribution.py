@@ -74,7 +74,7 @@ def test_evaluation_is_that_of_one_replica(found, name):
     assert two == pytest.approx(one, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["vae", "char_rnn"])
+@pytest.mark.parametrize("name", ["vae", "char_rnn", "vq_vae"])
 def test_training_is_that_of_one_replica(found, name):
     two, one = (np.array(run) for run in found["equal_to_one_replica"][name])
     np.testing.assert_allclose(two, one, rtol=0, atol=1e-6)
@@ -89,6 +89,15 @@ def test_replicas_draw_different_noise(found):
 def test_vectors_beside_the_weights_move_alike(found):
     before, first, second = found["spectral"]
     assert before != first == second
+
+
+def test_codes_are_those_of_the_whole_batch(found):
+    two, one = found["codes"]["evaluated"]
+    assert two == pytest.approx(one, rel=1e-5)
+    first, second = found["codes"]["books"]
+    assert first == second, "dead codes restart alike"
+    assert len(np.unique(first, axis=0)) > 8
+    assert found["codes"]["rows"] == [[0.0, 1.0, 0.0, 1.0, 0.0]] * 2, "in turn from each replica"
 
 
 def test_a_run_cut_in_an_epoch_continues_exactly(found):

@@ -157,6 +157,20 @@ def posterior_collapse(health: Health) -> str | None:
     )
 
 
+def dead_codes(health: Health) -> str | None:
+    """A codebook of which less than half is used, by images of the training set."""
+    if not hasattr(health.model, "codebook"):
+        return None
+    size = health.model.num_codes
+    used = len(np.unique(health.model.codes(health.examples)))
+    if used >= 0.5 * size:
+        return None
+    return (
+        f"Only {used} of {size} codes are used, so that reconstructions show less than they could: "
+        "restart dead codes (restart_below=0.1), use a smaller learning_rate, or fewer codes"
+    )
+
+
 def unused_vocabulary(health: Health) -> str | None:
     """Characters that the training text never has keep their random embeddings."""
     if health.model.modality != "text":
@@ -191,4 +205,4 @@ def climbing_validation(health: Health) -> str | None:
 
 
 CHECKS = (sure_discriminator, climbing_validation)
-COSTLY_CHECKS = (samples_alike, posterior_collapse, unused_vocabulary)
+COSTLY_CHECKS = (samples_alike, posterior_collapse, dead_codes, unused_vocabulary)

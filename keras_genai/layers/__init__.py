@@ -1,5 +1,6 @@
 """Layers that models share: those of Keras, faster or right where Keras is not; augmentation."""
 
+from keras_genai.layers.attention import CausalBlock, Positions
 from keras_genai.layers.augmentation import check_policy, diff_augment
 from keras_genai.layers.convolution import Conv2D, Conv2DTranspose
 from keras_genai.layers.normalization import BatchNormalization
@@ -11,10 +12,12 @@ from keras_genai.layers.spectral import SpectralConv2D, SpectralDense, SpectralP
 __all__ = [
     "GRU",
     "BatchNormalization",
+    "CausalBlock",
     "Conv2D",
     "Conv2DTranspose",
     "Dropout",
     "PooledConv2D",
+    "Positions",
     "SpectralConv2D",
     "SpectralDense",
     "SpectralPooledConv2D",

@@ -1,0 +1,135 @@
+"""Causal self-attention, over whole sequences and, for sampling, place by place.
+
+    attention(Q, K, V) = softmax(Q K^T / sqrt(d)) V                                      equation 1
+
+Attention Is All You Need. Vaswani et al., 2017, https://arxiv.org/abs/1706.03762. A place sees
+itself and what comes before it. Normalisation comes before each of the two parts of a block (Xiong
+et al., 2020, https://arxiv.org/abs/2002.04745), which then trains without a warm-up.
+
+Shapes: B batch, T time (places), D width, N heads, d = D / N, K values.
+"""
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+
+@keras.saving.register_keras_serializable("keras_genai")
+class Positions(layers.Layer):
+    """Adds a learnt vector for each place: (B, T, D) to (B, T, D)."""
+
+    def build(self, input_shape):
+        self.vectors = self.add_weight(
+            name="vectors", shape=input_shape[1:], initializer="random_normal"
+        )
+
+    def call(self, x):
+        return x + self.vectors
+
+    def step(self, x, t):
+        """The same for the one place t, (B, 1, D)."""
+        return x + tf.gather(tf.cast(self.vectors, x.dtype), [t])
+
+
+@keras.saving.register_keras_serializable("keras_genai")
+class CausalBlock(layers.Layer):
+    """Attention and two dense layers, each added to its input: (B, T, D) to (B, T, D).
+
+    Args:
+        num_heads: N, which divides D.
+    """
+
+    def __init__(self, num_heads, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+
+    def build(self, input_shape):
+        width = input_shape[-1]
+        options = {"dtype": self.dtype_policy}
+        self.attention_norm = layers.LayerNormalization(**options)
+        self.query_key_value = layers.Dense(3 * width, use_bias=False, **options)
+        self.output_projection = layers.Dense(width, **options)
+        self.dense_norm = layers.LayerNormalization(**options)
+        self.widen = layers.Dense(4 * width, activation="relu", **options)
+        self.narrow = layers.Dense(width, **options)
+        for layer in (self.attention_norm, self.query_key_value, self.output_projection):
+            layer.build((None, None, width))
+        for layer in (self.dense_norm, self.widen):
+            layer.build((None, None, width))
+        self.narrow.build((None, None, 4 * width))
+
+    def call(self, x):
+        query, key, value = self._heads(x)
+        places = tf.range(x.shape[1])
+        return self._rest(x, query, key, value, places[:, None] >= places)
+
+    def step(self, x, keys, values, t):
+        """The same for the one place t, (B, 1, D).
+
+        Args:
+            x: (B, 1, D).
+            keys: (B, N, T, d), right before place t.
+            values: As `keys`.
+            t: An int32 scalar.
+
+        Returns:
+            The block's output (B, 1, D), and keys and values that are right up to place t.
+        """
+        query, key, value = self._heads(x)
+        places = tf.range(keys.shape[2])
+        here = (places == t)[:, None]  # T 1
+        keys, values = tf.where(here, key, keys), tf.where(here, value, values)
+        return self._rest(x, query, keys, values, places <= t), keys, values
+
+    def _heads(self, x):
+        """Queries, keys and values, (B, N, T, d) each."""
+        length, width = x.shape[1:]
+        parts = self.query_key_value(self.attention_norm(x))  # B T 3D
+        parts = tf.reshape(parts, (-1, length, 3, self.num_heads, width // self.num_heads))
+        return tf.unstack(tf.transpose(parts, (2, 0, 3, 1, 4)))
+
+    def _rest(self, x, query, key, value, visible):
+        """What follows from queries (B, N, T, d) that see the keys where `visible` (T, T')."""
+        scale = query.shape[-1] ** -0.5
+        scores = tf.cast(tf.matmul(query, key, transpose_b=True), "float32") * scale
+        shares = tf.nn.softmax(tf.where(visible, scores, -1e9))  # B N T T'
+        mixed = tf.transpose(tf.matmul(tf.cast(shares, value.dtype), value), (0, 2, 1, 3))
+        x += self.output_projection(tf.reshape(mixed, (-1, *x.shape[1:])))
+        return x + self.narrow(self.widen(self.dense_norm(x)))
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "num_heads": self.num_heads}
+
+
+def draw_sequences(network, n, start, seed):
+    """Draws sequences from a causal transformer, place by place in one loop.
+
+    Args:
+        network: Embedding, `Positions`, blocks, normalisation, and a dense layer to logits: from
+            the values before each place (B, T), at the first place `start`, to (B, T, K).
+        n: How many.
+        start: An int.
+        seed: A pair of ints.
+
+    Returns:
+        int32 (n, T).
+    """
+    embedding, positions, *blocks, norm, head = network.layers[1:]
+    length, width = embedding.output.shape[1:]
+
+    def body(t, drawn, before, caches):
+        x, new_caches = positions.step(embedding(before), t), []  # n 1 D
+        for block, (keys, values) in zip(blocks, caches, strict=True):
+            x, keys, values = block.step(x, keys, values, t)
+            new_caches.append((keys, values))
+        logits = head(norm(x))[:, 0]  # n K
+        uniform = tf.random.stateless_uniform(logits.shape, (seed[0], seed[1] + t), minval=1e-9)
+        # argmax(logits + Gumbel noise) is a draw from the softmax.
+        value = tf.argmax(logits - tf.math.log(-tf.math.log(uniform)), 1, "int32")[:, None]
+        return t + 1, tf.where(tf.range(length) == t, value, drawn), value, new_caches
+
+    shapes = [(n, block.num_heads, length, width // block.num_heads) for block in blocks]
+    caches = [(tf.zeros(shape, embedding.compute_dtype),) * 2 for shape in shapes]
+    state = (0, tf.zeros((n, length), "int32"), tf.fill((n, 1), start), caches)
+    return tf.while_loop(lambda t, *_: t < length, body, state)[1]
