@@ -304,6 +304,7 @@ def plan(
     if not model.optimizer.built:  # compiled anew since the model was built
         model.optimizer.build(model.trainable_variables)
     source = model.prepare(parts.train)
+    model.begin(source)
     one_device = model.distribute_strategy.num_replicas_in_sync == 1
     if default_batch_size and one_device and source.exact:
         batch_size = max(1, min(batch_size, len(source)))  # fewer photos than the recipe's batch
