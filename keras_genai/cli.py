@@ -396,7 +396,7 @@ def _train(args: argparse.Namespace) -> None:
         if model.run_dir:
             print(f"\nStopped. The same command with --run_dir {_quoted(model.run_dir)} goes on.")
         raise
-    _print_results(model.run_dir)
+    _print_results(model.run_dir, " --input PATH" if model.takes_images else "")
 
 
 def _fit(model: Any, args: argparse.Namespace) -> None:
@@ -434,7 +434,7 @@ def _parts(model: Any, args: argparse.Namespace, value_range: Any) -> tuple[Any,
     return dataset, dataset.validation
 
 
-def _print_results(folder: Path) -> None:
+def _print_results(folder: Path, options: str = "") -> None:
     samples = sorted(folder.glob("samples/epoch_*"))[-1:]
     files = [("Samples", path) for path in samples] + [
         ("Their history", folder / "samples.gif"),
@@ -442,7 +442,7 @@ def _print_results(folder: Path) -> None:
     ]
     rows = [("Run folder", str(folder))] + [(what, str(p)) for what, p in files if p.exists()]
     print()
-    print(columns([*rows, ("More samples", f"{PROG} generate {_quoted(folder)}")]))
+    print(columns([*rows, ("More samples", f"{PROG} generate {_quoted(folder)}{options}")]))
 
 
 def _quoted(path: Path) -> str:
@@ -453,7 +453,7 @@ def _quoted(path: Path) -> str:
 
 
 def _add_generate(commands: Any) -> None:
-    words = "draw images, write text or recommend with a trained model"
+    words = "draw images, change images, write text or recommend with a trained model"
     parser = commands.add_parser("generate", help=words, description=words, allow_abbrev=False)
     parser.add_argument(
         "path", metavar="PATH", help="a run folder, a .keras file or a published entry"
@@ -466,6 +466,9 @@ def _add_generate(commands: Any) -> None:
     images.add_argument("--labels", type=_typed("class numbers, such as 3,3,7", _parse_labels),
                         metavar="N,N", help="of models that take labels: one for each image, or "
                         "one for all")  # fmt: skip
+    images.add_argument("--input", type=Path, metavar="FILE|FOLDER",
+                        help="of models that make images of images: an image, a folder of images, "
+                        "or an array in .npy or .npz")  # fmt: skip
     texts = parser.add_argument_group("models of text")
     texts.add_argument("--prompt", action="append", metavar="TEXT",
                        help="what to continue; may be given several times")  # fmt: skip
@@ -483,12 +486,15 @@ def _generate(args: argparse.Namespace) -> None:
 
     options = {
         "image": (_write_images, ("n", "labels")),
+        "transform": (_write_images, ("input",)),
         "text": (_write_texts, ("prompt", "max_length", "temperature")),
         "ratings": (_write_recommendations, ("history", "k")),
     }
     model = zoo.load(args.path)
-    write, _ = options.pop(model.modality)
-    _refuse_options(args, model, [name for _, names in options.values() for name in names])
+    kind = "transform" if model.takes_images else model.modality
+    write, names = options[kind]
+    others = [name for _, theirs in options.values() for name in theirs if name not in names]
+    _refuse_options(args, model, others)
     write(model, args)
 
 
@@ -496,8 +502,9 @@ def _refuse_options(args: argparse.Namespace, model: Any, names: Sequence[str]) 
     given = [name for name in names if getattr(args, name) is not None]
     if given:
         raise _UsageError(
-            f"A model of {model.modality} takes none of {', '.join(map(_option, names))}; leave "
-            f"it out. Received: {' '.join(map(_option, given))} for {args.path}"
+            f"This model of {plural(model.modality)} takes none of "
+            f"{', '.join(map(_option, names))}; leave it out. "
+            f"Received: {' '.join(map(_option, given))} for {args.path}"
         )
 
 
@@ -528,17 +535,45 @@ def _write_images(model: Any, args: argparse.Namespace) -> None:
             f"Images go into a file ending in {', '.join(pictures.LABELLED)} (a grid) or .npz (the "
             f"array), which can say that they are generated. Received: -o {output}"
         )
+    given = _input(model, args) if model.takes_images else None
     seed = model.seed_for(args.seed)
-    images = model.generate(args.n, labels=args.labels, seed=seed)
     about = generated_by(args.path, seed)
+    if given is None:
+        images = model.generate(args.n, labels=args.labels, seed=seed)
+    else:
+        images = model.generate(given, seed=seed)
+        about["Input"] = str(args.input)
     if args.labels is not None:
         about["Labels"] = str(args.labels)
     if suffix == ".npz":
         with atomic(output) as temporary:
             np.savez(temporary, images=images, generated=json.dumps(about))
+    elif images.ndim == 3:
+        pictures.save_image(output, images, min_width=1, about=about)
     else:
         pictures.save_image(output, pictures.grid(images), about=about)
     print(output)
+
+
+def _input(model: Any, args: argparse.Namespace) -> Any:
+    """The images that `--input` names, at the model's size: uint8 (N, H, W, C), or (H, W, C)."""
+    from keras_genai import data
+    from keras_genai.data.folder import SUFFIXES, UnreadableImage, read_image
+
+    if args.input is None:
+        raise _UsageError(
+            "This model makes images of images: name a file or a folder with --input. "
+            f"Received: no --input for {args.path}"
+        )
+    if args.input.suffix.lower() not in SUFFIXES or not args.input.is_file():
+        parts = data.load(args.input, modality="image", image_shape=model.image_shape)
+        return parts.train.arrays()["image"]
+    try:
+        return read_image(str(args.input), model.image_shape)
+    except UnreadableImage as error:
+        raise _UsageError(
+            f"This image cannot be read ({error}): take another copy. Received: {args.input}"
+        ) from error
 
 
 def _write_texts(model: Any, args: argparse.Namespace) -> None:

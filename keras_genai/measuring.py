@@ -25,6 +25,7 @@ from keras_genai.data.ratings import FOLD_IN, TARGET
 from keras_genai.data.synthetic import LETTERS
 from keras_genai.metrics.features import NAMES, default_extractor, extractor
 from keras_genai.metrics.frechet import MIN_FRECHET_COUNT
+from keras_genai.metrics.pixels import CLOSEST, WINDOW
 
 IMAGES, TEXTS = 10_000, 100  # samples, unless told otherwise
 CHARACTERS, WORDS = 500, 50  # of a generated text; of those, how many count for its variety
@@ -38,9 +39,9 @@ MIG_BINS = 20
 DIGITS = ("digits", "glyphs")  # data whose classes are among those of an extractor
 SHARES = (
     "precision", "recall", "density", "coverage", "different_bins", "class_distance",
-    "class_accuracy", "closer_to_train", "copies", "mig", "distinct_2", "self_bleu", "recall_at_20",
-    "popularity_recall_at_20", "recall_at_50", "popularity_recall_at_50", "ndcg_at_100",
-    "popularity_ndcg_at_100",
+    "class_accuracy", "closer_to_train", "copies", "mig", "ssim", "ssim_input", "distinct_2",
+    "self_bleu", "recall_at_20", "popularity_recall_at_20", "recall_at_50",
+    "popularity_recall_at_50", "ndcg_at_100", "popularity_ndcg_at_100",
 )  # fmt: skip
 # What a metric says, which way is better and where that ends. Distances bear an extractor's name.
 MEANINGS = {
@@ -57,6 +58,10 @@ MEANINGS = {
     "modes": ("classes that are not missing", "higher, to all"),
     "class_distance": ("by how much the classes' shares are wrong", "lower, to 0"),
     "class_accuracy": ("share of samples of the class asked for", "higher, to 1"),
+    "psnr": ("how little outputs differ from the images, in dB", "higher"),
+    "ssim": ("how alike the structures of outputs and images are", "higher, to 1"),
+    "psnr_input": ("the same of the damaged images that the model is given", "less than psnr"),
+    "ssim_input": ("the same of the damaged images that the model is given", "less than ssim"),
     "nll": ("upper bound on -log p(x) of an image", "lower"),
     "mig": ("whether each factor of the images stands in one latent", "higher, to 1"),
     "bits_per_character": ("surprise at a character of the text", "lower"),
@@ -184,9 +189,10 @@ def measure(
 
     Images are compared with as many real ones of the test part: Fréchet and kernel distance,
     precision, recall, density, coverage, bins, classes; copies of training images are looked for;
-    models with a likelihood get a bound on it. Of texts the bits a character, the variety and the
-    longest copies are measured. Recommenders are shown a part of the history of users they were not
-    trained on, and measured by how high the rest of it stands in what they recommend.
+    models with a likelihood get a bound on it. Of a model that makes images of images, outputs are
+    compared with the images, one by one. Of texts the bits a character, the variety and the longest
+    copies are measured. Recommenders are shown a part of the history of users they were not trained
+    on, and measured by how high the rest of it stands in what they recommend.
 
     Args:
         model_or_samples: A model; or images uint8 (N, H, W[, C]); or a list of texts.
@@ -270,6 +276,13 @@ def subject_of(
             f"Features are taken of images, not of {plural(modality)}: leave them out. "
             f"Received: features={features!r}"
         )
+    if modality == "image" and getattr(given, "takes_images", False):
+        if features is not None:
+            raise ValueError(
+                "Outputs are compared with images pixel by pixel, not by features: leave them out. "
+                f"Received: features={features!r}"
+            )
+        return _Pairs(given, held, split, count, seed)
     if modality == "image":
         return _Images(given, held, train, split, count, seed, features)
     if modality == "ratings":
@@ -669,6 +682,62 @@ def importance_weights(
     return model.in_batches(draw, images).T
 
 
+class _Pairs(_Subject):
+    """Held-out images, and what a model of the task "transform" makes of each."""
+
+    METRICS = ("psnr", "ssim", "psnr_input", "ssim_input")
+    features = "pixels"
+
+    def __init__(self, model: Any, held: Any, split: str, count: int | None, seed: int):
+        super().__init__(split)
+        self.model, self.seed = model, seed
+        numbers = choose(held, IMAGES if count is None else count, seed)
+        self.count = len(numbers)
+        self.real = images_of(model.prepare(held), numbers)
+
+    @functools.cached_property
+    def _outcome(self) -> tuple[np.ndarray, np.ndarray]:
+        """What the model is given, and what it makes of it, uint8 (N, H, W, C) each."""
+        return self.model.outcome(self.real, self.seed)
+
+    def obstacle(self, name: str) -> str | None:
+        """As in the base."""
+        if name.endswith("_input") and not self.model.restores:
+            return "Only a model that restores images is given damaged ones."
+        if name.startswith("ssim") and min(self.real.shape[1:3]) < WINDOW:
+            return f"SSIM needs images of at least {WINDOW}x{WINDOW} pixels."
+        return None
+
+    def shortage(self, name: str) -> str | None:
+        """As in the base: a single pair suffices."""
+        return None
+
+    def _compared(self, metric: Any, x: np.ndarray) -> tuple:
+        # Equal images would be at an infinite distance from noise, and so would the mean.
+        values = np.minimum(metric(self.real, x), CLOSEST)
+        return values.mean(), float(values.std() / math.sqrt(self.count))
+
+    def _psnr(self) -> tuple:
+        return self._compared(metrics.psnr, self._outcome[1])
+
+    def _ssim(self) -> tuple:
+        return self._compared(metrics.ssim, self._outcome[1])
+
+    def _psnr_input(self) -> tuple:
+        return self._compared(metrics.psnr, self._outcome[0])
+
+    def _ssim_input(self) -> tuple:
+        return self._compared(metrics.ssim, self._outcome[0])
+
+    def panels(self) -> dict[str, Any]:
+        """The images, what the model is given if these are others, and what it makes of them."""
+        given, made = self._outcome
+        shown = {"real": self.real, "given": given, "made of it": made}
+        if not self.model.restores:
+            del shown["given"]
+        return {title: pictures.grid(x[:48], columns=8) for title, x in shown.items()}
+
+
 class _Texts(_Subject):
     METRICS = ("bits_per_character", "distinct_2", "self_bleu", "longest_copy")
 
@@ -811,4 +880,6 @@ class _Ratings(_Subject):
         return {title: "\n\n".join(lines) for title, lines in lists.items()}
 
 
-METRICS = (*_Images.METRICS, *_Texts.METRICS, *_Ratings.METRICS)
+METRICS = (
+    *_Images.METRICS, *_Pairs.METRICS, *_Texts.METRICS, *_Ratings.METRICS,
+)  # fmt: skip

@@ -34,6 +34,11 @@ def data_of(name):
     return training_data(name)
 
 
+def inputs(name):
+    """What `generate` cannot do without."""
+    return [data_of(name)[:2]] if zoo.info(name).task == "transform" else []
+
+
 def fit_whole(model, run_dir, **options):
     """The training that the tests compare with: two epochs, validated."""
     settings = {"epochs": 2, "steps_per_epoch": 12, "validation_split": 0.4}
@@ -85,7 +90,7 @@ def test_is_built_by_its_data_only(name):
     model = make(name)
     assert not model.built
     with pytest.raises(ValueError, match=r"not built yet.*Received: "):
-        model.generate()
+        model.generate(*inputs(name))
     with pytest.raises(ValueError, match=r"no weights to save.*Received: "):
         model.save("model.keras")
     assert zoo.get(name, data=data_of(name), **zoo.info(name).tiny).built
@@ -123,6 +128,18 @@ def test_generate_keeps_its_contract(name):
     first, again = model.preview(seed=1), model.preview(seed=1)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, model.preview(seed=2))
+    assert model.takes_images == (zoo.info(name).task == "transform")
+    if model.takes_images:
+        one, *_ = given = data_of(name)[:3]
+        made = model.generate(given, seed=1)
+        assert made.dtype == np.uint8 and made.shape == given.shape
+        # Batches of other sizes are rounded otherwise.
+        assert np.abs(model.generate(one) - made[0].astype(int)).max() <= 1
+        assert np.array_equal(model.generate(given / np.float32(255)), made)
+        for bad in (3, given[:, :-1], np.zeros((2, 5)), np.zeros((2, 16, 16, 2))):
+            with pytest.raises(ValueError, match=r"(?s)[Ii]mages.*Received: "):
+                model.generate(bad)
+        return
     assert not np.array_equal(model.generate(), model.generate()), "seed=None must move on"
     if model.modality == "image":
         assert model.takes_labels == (zoo.info(name).task == "labels")

@@ -115,7 +115,7 @@ def sure_discriminator(health: Health) -> str | None:
 
 def samples_alike(health: Health) -> str | None:
     """Mode collapse: the pixels of samples vary less than a quarter as much as those of images."""
-    if health.model.modality != "image":
+    if health.model.modality != "image" or health.model.takes_images:
         return None
     real = _variation(health.examples)
     made = _variation(health.model.generate(25, seed=1))  # in a preview some are meant to be alike
@@ -125,6 +125,21 @@ def samples_alike(health: Health) -> str | None:
         f"The samples are nearly the same (their pixels vary {made / real:.0%} as much as those of "
         "the data): the generator has collapsed or learned nothing yet; try a smaller "
         "learning_rate or another seed, or look for a bug in the data"
+    )
+
+
+def outputs_alike(health: Health) -> str | None:
+    """What a model makes of images varies less than a quarter as much as they do."""
+    if not health.model.takes_images or not health.model.complete:
+        return None
+    real = _variation(health.examples)
+    made = _variation(health.model.generate(health.examples))
+    if made >= 0.25 * real:
+        return None
+    return (
+        f"The outputs are nearly the same whatever the image (their pixels vary {made / real:.0%} "
+        "as much as those of the data): the network gives the mean of the data; try a smaller "
+        "learning_rate or a larger latent_dim, or look for a bug in the data"
     )
 
 
@@ -139,7 +154,7 @@ def posterior_collapse(health: Health) -> str | None:
     Of a model that takes labels those that vary within a class: what a unit says of the class the
     decoder knows anyway.
     """
-    if not hasattr(health.model, "encode"):
+    if "kl" not in health.model.loss_names or not hasattr(health.model, "encode"):
         return None
     if health.model.takes_labels:
         labels = health.items["label"]
@@ -205,4 +220,4 @@ def climbing_validation(health: Health) -> str | None:
 
 
 CHECKS = (sure_discriminator, climbing_validation)
-COSTLY_CHECKS = (samples_alike, posterior_collapse, dead_codes, unused_vocabulary)
+COSTLY_CHECKS = (samples_alike, outputs_alike, posterior_collapse, dead_codes, unused_vocabulary)

@@ -45,8 +45,8 @@ class _Samples(keras.callbacks.Callback):
 class ImageSamples(_Samples):
     """Writes `samples/epoch_0001.png` ... and, at the end, `samples.gif`.
 
-    A model that reconstructs also gets `samples/reconstructions_0001.png`: real images above their
-    reconstructions.
+    A model that draws and reconstructs also gets `samples/reconstructions_0001.png`: real images
+    above their reconstructions. Those of an autoencoder are what its preview shows.
 
     Args:
         folder: The run folder.
@@ -63,7 +63,7 @@ class ImageSamples(_Samples):
         sheet = pictures.grid(self.model.preview(seed=0), self.model.preview_columns)
         pictures.save_image(self.samples / f"epoch_{epoch:04d}.png", sheet)
         self.show("samples", sheet, epoch)
-        if hasattr(self.model, "reconstruct"):
+        if hasattr(self.model, "reconstruct") and not self.model.takes_images:
             of_classes = (self.labels,) if self.model.takes_labels else ()
             made = self.model.reconstruct(self.examples, *of_classes)
             pairs = np.concatenate([self.examples, made])

@@ -30,14 +30,15 @@ from keras_genai.models import training
 def network(function: Callable[..., keras.Model]) -> Callable[..., keras.Model]:
     """Decorates a function that builds a network: its variables carry the function's name.
 
-    `per_network(generator=...)` finds the generator's variables by that name.
+    `per_network(generator=...)` finds the generator's variables by that name. Of several networks
+    that one function builds each gets its own, by `name=`.
     """
 
     @functools.wraps(function)
-    def build(*args: Any, **kwargs: Any) -> keras.Model:
-        with keras.name_scope(function.__name__):
+    def build(*args: Any, name: str = function.__name__, **kwargs: Any) -> keras.Model:
+        with keras.name_scope(name):
             model = function(*args, **kwargs)
-        model.name = function.__name__
+        model.name = name
         return model
 
     return build
@@ -151,6 +152,8 @@ class GenerativeModel(keras.Model):
     training_only: tuple[str, ...] = ()
     # How much of a network's moving average is kept a step; 0 keeps no average.
     ema_decay = 0.0
+    # Whether `generate` takes images: models of the task "transform".
+    takes_images = False
     # Networks that play against each other: their losses need not fall.
     adversarial = False
     # The d_loss of a discriminator that is right with a probability of 0.98; None where there is
@@ -484,6 +487,9 @@ class GenerativeModel(keras.Model):
     def prepare(self, source: data_module.Source) -> data_module.Source:
         """Turns a source of raw data into one of training items; raises where they do not fit."""
         return source
+
+    def begin(self, source: data_module.Source) -> None:
+        """Called by `fit` with the training items, before the first step."""
 
     def fit(
         self,

@@ -349,6 +349,7 @@ def plan(
     if last is None and minutes is None:
         last = first + 1
     expected = _announce(model, recipe, source, batch_size, steps, first, last, minutes)
+    model.begin(source)
 
     follow = FollowProgress(position, end, steps, math.inf if minutes is None else minutes * 60)
     stop = StopWhenAsked(follow)

@@ -90,9 +90,15 @@ def value_of(row: Mapping[str, Any]) -> str:
     return with_spread(row["value"], row["standard_deviation"])
 
 
+def caption(entry: Mapping[str, Any]) -> str:
+    """What the picture of an entry shows."""
+    what = "What is made of images by" if entry["task"] == "transform" else "Images drawn by"
+    return f"{what} {entry['name']}"
+
+
 def _samples(entry: Mapping[str, Any], folder: Path) -> str:
     if entry["modality"] == "image":
-        return f"![Images drawn by {entry['name']}](samples.png)"
+        return f"![{caption(entry)}](samples.png)"
     text = (folder / entry["samples"]).read_text("utf-8").split(BETWEEN_TEXTS)[0]
     return "\n".join(f"    {line}".rstrip() for line in text.splitlines())
 
@@ -111,8 +117,11 @@ def _purpose(entry: Mapping[str, Any]) -> str:
         )
     height, width, channels = arguments["image_shape"]
     kind = "grey" if channels == 1 else "colour"
+    images = f"{kind} images of {height}x{width} pixels like those of `{data}`"
+    if entry["task"] == "transform":
+        return f"It makes images of {images}. For teaching and for trying things out."
     return (
-        f"It draws new {kind} images of {height}x{width} pixels like those of `{data}`. For "
+        f"It draws new {images}. For "
         "teaching, for trying things out, and as a number to compare with."
     )
 
@@ -133,6 +142,9 @@ def _loading(entry: Mapping[str, Any], in_checkout: bool) -> str:
             f"{channels})"
         )
         command = f"keras-genai generate {name} -n 16 -o grid.png"
+    if entry["task"] == "transform":
+        call = f"made = model.generate(images)  # uint8, shape (N, {height}, {width}, {channels})"
+        command = f"keras-genai generate {name} --input my_photos/ -o grid.png"
     where = (
         "Outside a clone of the repository, `KERAS_GENAI_ZOO` names the folder `zoo` of one."
         if in_checkout
@@ -290,6 +302,11 @@ def _reference(row: Mapping[str, Any]) -> str:
 
 def _memorisation(entry: Mapping[str, Any]) -> str:
     rows = [row for row in entry["metrics"] if is_memorisation(row)]
+    if entry["task"] == "transform":
+        return (
+            "It makes images of those it is given: how well, the numbers say of images it has not "
+            "seen. The picture and the weights hold a few of the training images."
+        )
     if not rows:
         return "Not checked: it may repeat training data."
     found = [_copying(row) for row in rows]
@@ -334,7 +351,8 @@ def _limits(entry: Mapping[str, Any]) -> str:
             "It repeats the leanings of the people whose ratings it was trained on.",
         ]
     else:
-        lines = [f"It draws nothing but what `{data}` shows, in that size only."]
+        makes = "makes" if entry["task"] == "transform" else "draws"
+        lines = [f"It {makes} nothing but what `{data}` shows, in that size only."]
         if entry["task"] == "unconditional":
             lines.append("You cannot choose what it draws.")
         if entry["left_out"]:

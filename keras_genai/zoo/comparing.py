@@ -79,7 +79,7 @@ def compare(
     is measured.
 
     Args:
-        recipes: Names as in `zoo.list()`, of one modality.
+        recipes: Names as in `zoo.list()`, of one modality; those of the task "transform" apart.
         data: As in `fit`; measured on the part that `keras_genai.measure` takes of them.
         minutes: Of training for each recipe and seed; by default the largest budget of the
             recipes, the same for all.
@@ -90,13 +90,15 @@ def compare(
         features: As in `keras_genai.measure`.
 
     Raises:
-        ValueError: If the recipes are of several modalities, or a metric is measured on other
+        ValueError: If the recipes are of several kinds, or a metric is measured on other
             features, another part or another number of samples than before.
     """
-    modalities = {registry.info(name).modality for name in recipes}
-    if len(modalities) != 1 or seeds < 1:
+    known = [registry.info(name) for name in recipes]
+    kinds = {(recipe.modality, recipe.task == "transform") for recipe in known}
+    if len(kinds) != 1 or seeds < 1:
         raise ValueError(
-            "Recipes to compare are of one modality, and trained from at least one seed. "
+            "Recipes to compare are of one modality, all of the task 'transform' or none, and "
+            "trained from at least one seed. "
             f"Received: {', '.join(recipes)}; seeds={seeds}"
         )
     if minutes is None and epochs is None:

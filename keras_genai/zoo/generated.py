@@ -12,7 +12,7 @@ from typing import Any
 
 from keras_genai._files import write_text
 from keras_genai.zoo import published, registry
-from keras_genai.zoo.cards import card, is_memorisation, link, table, value_of
+from keras_genai.zoo.cards import caption, card, is_memorisation, link, table, value_of
 
 # What stands between the lines of a pair is generated.
 GALLERY = ("<!-- gallery:begin -->", "<!-- gallery:end -->")
@@ -133,7 +133,7 @@ def gallery(entries: Sequence[Mapping[str, Any]], path: str) -> str:
     cells = [
         (
             f"[{entry['name']}]({path}{entry['name']}/README.md)",
-            f"![Images drawn by {entry['name']}]({path}{entry['name']}/{entry['samples']})",
+            f"![{caption(entry)}]({path}{entry['name']}/{entry['samples']})",
         )
         for entry in entries
         if entry["samples"].endswith(".png")

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -122,7 +121,12 @@ def _run_facts(model: Any, config: Mapping[str, Any]) -> dict[str, Any]:
         "hardware": config.get("hardware"),  # runs of early versions do not say
         "versions": config["versions"],
         "commit": config.get("commit"),
-        "parameters": sum(math.prod(v.shape) for v in weights.variables(model).values()),
+        # The examples of a model that makes images of images are saved as networks are.
+        "parameters": sum(
+            network.count_params()
+            for network in model.networks_in_use.values()
+            if isinstance(network, keras.Model)
+        ),
         "left_out": [*model.training_only],
         "samples": "samples.png" if recipe.modality == "image" else "samples.txt",
     }
