@@ -270,7 +270,7 @@ def test_the_command_says_what_it_needs(saved, photos, tmp_path, capsys):
     assert code == 2 and "with --input. Received: no --input" in error
     for words in (["-n", "3"], ["--labels", "1"], ["--prompt", "a"]):
         code, error = command(capsys, saved, "--input", photos, *words)
-        assert code == 2 and "makes images of images takes none of -n, --labels" in error
+        assert code == 2 and "takes none of -n, --labels" in error
     code, error = command(capsys, saved, "--input", tmp_path / "absent.png")
     assert code == 2 and "absent.png" in error
     (photos / "broken.png").write_bytes(b"no image")
@@ -279,7 +279,7 @@ def test_the_command_says_what_it_needs(saved, photos, tmp_path, capsys):
     drawing = tmp_path / "gan.keras"
     tiny("gan", data=images()).save(drawing)
     code, error = command(capsys, drawing, "--input", photos)
-    assert code == 2 and "draws images takes none of --input" in error
+    assert code == 2 and "takes none of --input" in error
 
 
 def test_train_ends_with_the_command_to_go_on_with(tmp_path, capsys):

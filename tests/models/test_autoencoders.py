@@ -7,6 +7,7 @@ import tensorflow as tf
 from contract_data import eager, images, tiny
 
 from keras_genai import metrics
+from keras_genai.data.images import to_model
 from keras_genai.models.vaes import autoencoder, denoising_autoencoder, stacked_autoencoder
 
 N, RATE, SHAPE = 12, 0.01, (16, 16, 1)
@@ -68,14 +69,15 @@ def test_a_step_goes_down_the_gradient_of_the_error():
 )
 def test_encode_decode_and_reconstruct_belong_together(name):
     model = tiny(name, image_shape=SHAPE)
-    codes, made = model.encode(images(5)), model.reconstruct(images(5))
+    x = images(5)
+    codes, made = model.encode(x), model.reconstruct(x)
     assert codes.shape == (5, 4) and codes.dtype == np.float32
     assert made.shape == (5, *SHAPE) and made.dtype == np.uint8
-    for decoded in (model.decode(codes), model(X[:5])):
+    for decoded in (model.decode(codes), model(to_model(x))):
         grey = np.clip((np.asarray(decoded) + 1) * 127.5, 0, 255)
         assert np.abs(np.round(grey) - made).max() <= 1
     if model.takes_images:
-        np.testing.assert_array_equal(model.generate(images(5)), made)
+        np.testing.assert_array_equal(model.generate(x), made)
 
 
 # Noise -------------------------------------------------------------------------------------------
