@@ -123,6 +123,8 @@ def users_files(tmp_path, monkeypatch):
     Path("my_texts").mkdir()
     for name in ("my_text.txt", "my_texts/first.txt", "my_texts/second.txt"):
         Path(name).write_text("Once upon a time there was a text.\n" * 20, "utf-8")
+    liked = [f"{user},{item},5" for user in range(40) for item in (318, 296, *range(user % 4, 20))]
+    Path("my_ratings.csv").write_text("\n".join(["userId,movieId,rating", *liked]))
     np.save("images.npy", images(8))
     np.savez("images.npz", x_train=images(8))
 
@@ -147,7 +149,7 @@ def tiny(monkeypatch):
 
 
 def test_readme_listings_run(users_files, tiny):
-    names = {"x_train": images(16)}
+    names = {"x_train": images(16), "noisy_images": images(4, (28, 28, 1))}
     first, *others = listings(ROOT / "README.md")
     exec(first, names)
     assert names["images"].shape == (16, 28, 28, 1) and names["images"].dtype == np.uint8
@@ -178,6 +180,8 @@ def test_own_data_of_the_readme_load(users_files):
         "fit": lambda source, y=None, **options: data.load(source, y, **options).train,
         "x": images(8),
         "y": np.arange(8),
+        "data": data,
+        "matrix": np.full((40, 6), 5),
         "dataset": tf.data.Dataset.from_tensor_slices(images(8)).batch(4),
     }
     assert len(calls) > 8
@@ -186,7 +190,7 @@ def test_own_data_of_the_readme_load(users_files):
         if name and name[1] in KNOWN:
             continue  # has to be downloaded
         x = images(8) / 127.5 - 1 if "(-1, 1)" in call else names["x"]
-        assert eval(call, {**names, "x": x}).modality in ("image", "text"), call
+        assert eval(call, {**names, "x": x}).modality in ("image", "text", "ratings"), call
 
 
 def test_example_of_a_new_model_is_its_file():
