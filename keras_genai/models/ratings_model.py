@@ -182,25 +182,29 @@ class RatingsModel(GenerativeModel):
         self.need_networks()
         if histories is None:
             (histories,) = self.draw_histories(1, seed)
-        k = min(RECOMMENDED, len(self.item_ids) - PREVIEW_ITEMS) if k is None else k
+        k = min(RECOMMENDED, len(self.item_ids) - self._few) if k is None else k
         return self.recommend(histories, k, exclude_seen)
 
-    def draw_histories(
-        self, n: int, seed: int | None = None, length: int = PREVIEW_ITEMS
-    ) -> list[list[Any]]:
-        """Histories of `n` made-up users, each `length` different items drawn from `sample`.
+    @property
+    def _few(self) -> int:
+        """Items of a made-up user: five, or half of a small catalogue."""
+        return min(PREVIEW_ITEMS, len(self.item_ids) // 2)
+
+    def draw_histories(self, n: int, seed: int | None = None) -> list[list[Any]]:
+        """Histories of `n` made-up users, each five different items drawn from `sample`.
 
         Args:
             n: How many users.
             seed: Same seed and weights, same users; `None` moves the model's own generator on.
-            length: Items of each.
         """
         self.need_networks()
         seed = self.seed_for(seed)
         logits = self.sample(n, fold([seed, 0], "samples"))  # n I
         uniform = tf.random.stateless_uniform(logits.shape, fold([seed, 1], "samples"), 1e-9)
         # The largest of log p + Gumbel noise are a draw without replacement.
-        drawn = tf.math.top_k(logits - tf.math.log(-tf.math.log(uniform)), length).indices.numpy()
+        drawn = tf.math.top_k(
+            logits - tf.math.log(-tf.math.log(uniform)), self._few
+        ).indices.numpy()
         return [[self.item_ids[i] for i in row] for row in drawn]
 
     def lines(self, histories: Sequence[Sequence[Any]], k: int | None = None) -> list[str]:

@@ -133,6 +133,12 @@ def test_what_cannot_be_recommended_is_refused():
         model.encode(np.ones((2, 5)))
 
 
+def test_a_catalogue_of_three_items_has_a_preview():
+    model = tiny("mult_vae")
+    model.settle(data.load_ratings(np.ones((9, 3)), min_items=2, held_out=0))
+    assert all(len(line.split(",")) == 2 for line in model.preview())  # of one item, the other two
+
+
 def test_other_data_are_brought_to_the_catalogue_or_refused():
     model = built()
     user, item = np.nonzero(ratings()[:, ::2])
