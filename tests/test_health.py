@@ -122,17 +122,17 @@ def test_a_collapsed_posterior_is_noticed():
 
 
 def test_dead_codes_are_noticed_and_restarts_revive_them():
-    """Codes far from all vectors are never the nearest, and without restarts they stay there."""
+    """Codes far from all vectors, here all but four, stay there without restarts."""
     used, found = [], []
     for restart_below in (0.0, 0.1):
         model = tiny("vq_vae", data=images(), num_codes=32, restart_below=restart_below)
         book = model.codebook
-        book.codes.assign(book.codes + 5.0)
+        book.codes.assign(book.codes + 5.0 * (np.arange(32) >= 4)[:, None])
         book.sums.assign(book.codes * book.use[:, None])
         history = model.fit(images(), **{**LONG, "epochs": 3}, **QUIET)
         used.append(len(np.unique(model.codes(images()))))
         found.append(advice(history))
-    assert used[0] < 8 and used[1] >= 24
+    assert used[0] < 8 and used[1] >= 16
     assert [f"Only {used[0]} of 32 codes" in s for s in found[0]] == [True]
     assert found[1] == []
 
