@@ -6,12 +6,24 @@ Attention Is All You Need. Vaswani et al., 2017, https://arxiv.org/abs/1706.0376
 itself and what comes before it. Normalisation comes before each of the two parts of a block (Xiong
 et al., 2020, https://arxiv.org/abs/2002.04745), which then trains without a warm-up.
 
-Shapes: B batch, T time (places), D width, N heads, d = D / N, K values.
+Shapes: B batch, T time (places), D width, N heads, d = D / N, S numbers a place, K
+values.
 """
 
 import keras
 import tensorflow as tf
 from keras import layers
+
+
+@keras.saving.register_keras_serializable("keras_genai")
+class SummedEmbedding(layers.Embedding):
+    """`keras.layers.Embedding` of several numbers a place, added up: (B, T, S) to (B, T, D)."""
+
+    def call(self, ids):
+        return tf.reduce_sum(super().call(ids), axis=-2)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.output_dim)
 
 
 @keras.saving.register_keras_serializable("keras_genai")
@@ -102,14 +114,15 @@ class CausalBlock(layers.Layer):
         return {**super().get_config(), "num_heads": self.num_heads}
 
 
-def draw_sequences(network, n, start, seed):
+def draw_sequences(network, n, inputs, seed):
     """Draws sequences from a causal transformer, place by place in one loop.
 
     Args:
         network: Embedding, `Positions`, blocks, normalisation, and a dense layer to logits: from
-            the values before each place (B, T), at the first place `start`, to (B, T, K).
+            inputs (B, T, S) to (B, T, K).
         n: How many.
-        start: An int.
+        inputs: From int32 values (n, T) to the inputs (n, T, S); those of a place must depend on
+            earlier values alone.
         seed: A pair of ints.
 
     Returns:
@@ -118,8 +131,9 @@ def draw_sequences(network, n, start, seed):
     embedding, positions, *blocks, norm, head = network.layers[1:]
     length, width = embedding.output.shape[1:]
 
-    def body(t, drawn, before, caches):
-        x, new_caches = positions.step(embedding(before), t), []  # n 1 D
+    def body(t, drawn, caches):
+        here = tf.gather(inputs(drawn), [t], axis=1)  # n 1 S
+        x, new_caches = positions.step(embedding(here), t), []  # n 1 D
         for block, (keys, values) in zip(blocks, caches, strict=True):
             x, keys, values = block.step(x, keys, values, t)
             new_caches.append((keys, values))
@@ -127,9 +141,9 @@ def draw_sequences(network, n, start, seed):
         uniform = tf.random.stateless_uniform(logits.shape, (seed[0], seed[1] + t), minval=1e-9)
         # argmax(logits + Gumbel noise) is a draw from the softmax.
         value = tf.argmax(logits - tf.math.log(-tf.math.log(uniform)), 1, "int32")[:, None]
-        return t + 1, tf.where(tf.range(length) == t, value, drawn), value, new_caches
+        return t + 1, tf.where(tf.range(length) == t, value, drawn), new_caches
 
     shapes = [(n, block.num_heads, length, width // block.num_heads) for block in blocks]
     caches = [(tf.zeros(shape, embedding.compute_dtype),) * 2 for shape in shapes]
-    state = (0, tf.zeros((n, length), "int32"), tf.fill((n, 1), start), caches)
+    state = (0, tf.zeros((n, length), "int32"), caches)
     return tf.while_loop(lambda t, *_: t < length, body, state)[1]

@@ -161,8 +161,8 @@ def probabilities(model):
     """Of every grid of codes, (K^T,), in lexicographic order."""
     places = model.grid[0] * model.grid[1]
     grids = np.array([*itertools.product(range(model.num_codes), repeat=places)], "int32")
-    before = np.pad(grids[:, :-1], [(0, 0), (1, 0)], constant_values=model.num_codes)
-    return np.exp(-vq_vae.code_nll(grids, model.prior(before)).numpy())
+    around = vq_vae.neighbours(grids.reshape(-1, *model.grid), model.num_codes)
+    return np.exp(-vq_vae.code_nll(grids, model.prior(around)).numpy())
 
 
 def test_the_prior_is_a_distribution_over_grids():
@@ -174,16 +174,27 @@ def test_the_prior_is_a_distribution_over_grids():
     assert np.exp(-model.prior_loss(grid, False)) == pytest.approx(p[2 * 27 + 3 + 1], rel=1e-4)
 
 
+def test_neighbours_are_those_that_come_before():
+    """Codes 0 to 2, and 3 outside of the grid; each of the four counts on from where one ended."""
+    around = vq_vae.neighbours(np.array([[[0, 1], [2, 0]]], "int32"), 3).numpy()
+    expected = [[3, 3, 3, 3], [0, 3, 3, 3], [3, 3, 0, 1], [2, 0, 1, 3]]
+    np.testing.assert_array_equal(around, [np.array(expected) + [0, 4, 8, 12]])
+
+
 def test_a_code_is_predicted_from_all_before_it_and_from_nothing_else():
-    model = tiny("vq_vae", image_shape=(12, 12, 1))
-    before = RNG.integers(0, 16, (1, 9)).astype("int32")
-    logits = model.prior(before).numpy()[0]  # T K
-    for i in range(9):
-        changed = before.copy()
-        changed[0, i] = (before[0, i] + 1) % 16
-        difference = np.abs(model.prior(changed).numpy()[0] - logits).max(1)
-        np.testing.assert_array_equal(difference[:i], 0)
-        assert difference[i:].min() > 1e-5, "`before` is one place behind the codes"
+    model = tiny("vq_vae", image_shape=(12, 16, 1))
+    codes = RNG.integers(0, 16, (1, 3, 4)).astype("int32")
+
+    def logits(codes):
+        return model.prior(vq_vae.neighbours(codes, 16)).numpy()[0]  # T K
+
+    before = logits(codes)
+    for i in range(12):
+        changed = codes.copy()
+        changed[0, i // 4, i % 4] = (codes[0, i // 4, i % 4] + 1) % 16
+        difference = np.abs(logits(changed) - before).max(1)
+        np.testing.assert_array_equal(difference[: i + 1], 0)
+        assert i == 11 or difference[i + 1 :].min() > 1e-5
 
 
 def test_samples_are_as_frequent_as_the_prior_says():

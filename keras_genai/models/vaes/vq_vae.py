@@ -20,7 +20,8 @@ below `restart_below` is dead: it becomes the vector of a random place of the ba
 al., 2020, https://arxiv.org/abs/2005.00341, section 3.1), with N = 1 and thus some time to prove
 itself. Codes begin as such, so that the first batch sets up the codebook.
 
-The prior p(k_1, ..., k_T) is a small causal transformer over the codes, row by row:
+The prior p(k_1, ..., k_T) is a small causal transformer over the codes, row by row. A place begins
+with its four neighbours among the codes before it, and attends to all places before it:
 
     prior_loss = -sum_t log p(k_t | k_1, ..., k_{t-1})
 
@@ -32,11 +33,10 @@ p(x|z_q) is Bernoulli for each pixel, as in `vae.py`. Since p(x) is a sum over a
 
     -log p(x) <= reconstruction + prior_loss
 
-in nats an image, for images binarised at random: this sum compares with the loss of `vae.py`. The
-codes of x are not drawn, so that there are no importance weights for a tighter bound.
+in nats an image, for images binarised at random: this sum compares with the loss of `vae.py`. Codes
+of x are not drawn: there are no importance weights for a tighter bound.
 
-Shapes: B batch, H height, W width, C channels, h = H / 4, w = W / 4, T = h w places, K codes, Z the
-size of a code.
+Shapes: B batch, H height, W width, C channels, h = H / 4, w = W / 4, T = h w, K codes of size Z.
 """
 
 import keras
@@ -45,7 +45,7 @@ from keras import layers
 
 from keras_genai.data.images import to_model, to_uint8
 from keras_genai.distribution import in_turn, means_over_batch
-from keras_genai.layers import CausalBlock, Conv2D, Conv2DTranspose, Positions
+from keras_genai.layers import CausalBlock, Conv2D, Conv2DTranspose, Positions, SummedEmbedding
 from keras_genai.layers.attention import draw_sequences
 from keras_genai.models.base import jit_compile_default, network, per_network
 from keras_genai.models.image_model import ImageModel
@@ -88,25 +88,29 @@ def decoder(image_shape, latent_dim, base_filters):
 
 @network
 def prior(num_codes, places, width, num_layers):
-    """The codes before each place (B, T), at the first place K, to logits of its own (B, T, K)."""
-    before = keras.Input((places,), dtype="int32")
-    x = Positions()(layers.Embedding(num_codes + 1, width)(before))
+    """What `neighbours` gives, (B, T, 4), to logits of the codes (B, T, K)."""
+    around = keras.Input((places, 4), dtype="int32")
+    x = Positions()(SummedEmbedding(4 * (num_codes + 1), width)(around))
     for _ in range(num_layers):
         x = CausalBlock(HEADS)(x)
     logits = layers.Dense(num_codes, dtype="float32")(layers.LayerNormalization()(x))
-    return keras.Model(before, logits)
+    return keras.Model(around, logits)
 
 
-@keras.saving.register_keras_serializable("keras_genai")
-class Codebook(layers.Layer):
-    """K vectors of size Z, moved by averages and not by a gradient (appendix A.1).
+def neighbours(codes, num_codes):
+    """Of codes (B, h, w) those left, above left, above and above right of each place, (B, T, 4).
 
-    Args:
-        num_codes: K.
-        latent_dim: Z.
-        decay: gamma, the share of the averages that is kept a step.
-        restart_below: Codes whose N falls below are dead; 0 leaves them so.
+    Each of the four has numbers of its own, the last for what is outside of the grid.
     """
+    padded = tf.pad(codes, [[0, 0], [1, 0], [1, 1]], constant_values=num_codes)
+    row, above = padded[:, 1:], padded[:, :-1]
+    around = tf.stack([row[:, :, :-2], above[:, :, :-2], above[:, :, 1:-1], above[:, :, 2:]], -1)
+    places = codes.shape[1] * codes.shape[2]
+    return tf.reshape(around + (num_codes + 1) * tf.range(4), (-1, places, 4))
+
+
+class Codebook(layers.Layer):
+    """K vectors of size Z, moved by averages and not by a gradient; arguments as in `VQVAE`."""
 
     def __init__(self, num_codes, latent_dim, decay, restart_below, **kwargs):
         super().__init__(name="codebook", dtype="float32", **kwargs)
@@ -181,7 +185,7 @@ class VQVAE(ImageModel):
         latent_dim: Z, the size of a code.
         base_filters: Channels at half the image's size; twice that at a quarter.
         commitment_weight: beta.
-        decay: gamma, the share of the codebook's moving averages that is kept a step.
+        decay: gamma, the share of the codebook's averages that is kept a step.
         restart_below: Codes used less than this share of the mean use are restarted; 0 for none.
         prior_width: Width of the prior, a multiple of 4.
         prior_layers: Blocks of the prior.
@@ -212,18 +216,16 @@ class VQVAE(ImageModel):
                 f"Received: prior_width={prior_width}"
             )
         self.num_codes, self.latent_dim, self.base_filters = num_codes, latent_dim, base_filters
-        self.commitment_weight, self.decay = commitment_weight, decay
-        self.restart_below = restart_below
-        self.prior_width, self.prior_layers = prior_width, prior_layers
+        self.commitment_weight, self.prior_width = commitment_weight, prior_width
+        self.decay, self.restart_below, self.prior_layers = decay, restart_below, prior_layers
 
     def build_networks(self):
         sizes = self.image_shape, self.latent_dim, self.base_filters
         self.encoder, self.decoder = encoder(*sizes), decoder(*sizes)
         self.codebook = Codebook(self.num_codes, self.latent_dim, self.decay, self.restart_below)
         self.codebook.build()
-        self.grid = (self.image_shape[0] // 4, self.image_shape[1] // 4)  # h w
-        places = self.grid[0] * self.grid[1]
-        self.prior = prior(self.num_codes, places, self.prior_width, self.prior_layers)
+        self.grid = h, w = self.image_shape[0] // 4, self.image_shape[1] // 4
+        self.prior = prior(self.num_codes, h * w, self.prior_width, self.prior_layers)
 
     def call(self, x, training=False):
         """Reconstructs images (B, H, W, C) in [-1, 1] from their codes."""
@@ -247,9 +249,8 @@ class VQVAE(ImageModel):
 
     def prior_loss(self, codes, training):
         """Mean -log p(codes), in nats an image, of codes (B, h, w)."""
-        codes = tf.reshape(codes, (-1, self.grid[0] * self.grid[1]))  # B T
-        before = tf.pad(codes[:, :-1], [[0, 0], [1, 0]], constant_values=self.num_codes)
-        return tf.reduce_mean(code_nll(codes, self.prior(before, training=training)))
+        logits = self.prior(neighbours(codes, self.num_codes), training=training)  # B T K
+        return tf.reduce_mean(code_nll(tf.reshape(codes, tf.shape(logits)[:2]), logits))
 
     def statistics(self, z, codes):
         """Over the whole batch: the share of each code (K,), and of the mean vector (K, Z)."""
@@ -269,11 +270,9 @@ class VQVAE(ImageModel):
 
     def log_step(self, losses, shares, count=None):
         """Logs the losses, their sum, and beside it how the codes are used."""
-        use = {
-            "perplexity": perplexity(shares),
-            "codes_used": tf.reduce_mean(tf.cast(shares > 0.0, "float32")),
-        }
-        return self.log({**losses, **use}, total=tf.add_n([*losses.values()]), count=count)
+        used = tf.reduce_mean(tf.cast(shares > 0.0, "float32"))
+        logs = {**losses, "perplexity": perplexity(shares), "codes_used": used}
+        return self.log(logs, total=tf.add_n([*losses.values()]), count=count)
 
     def train_step(self, data):
         x = to_model(data["image"])  # B H W C
@@ -302,7 +301,9 @@ class VQVAE(ImageModel):
 
     def sample_codes(self, n, seed):
         """Draws codes from the prior, int32 (n, h, w)."""
-        return tf.reshape(draw_sequences(self.prior, n, self.num_codes, seed), (n, *self.grid))
+        shape, k = (n, *self.grid), self.num_codes
+        draws = self.prior, n, lambda codes: neighbours(tf.reshape(codes, shape), k), seed
+        return tf.reshape(draw_sequences(*draws), shape)
 
     def codes(self, images):
         """The codes, int32 (N, h, w), of images uint8 (N, H, W, C)."""
