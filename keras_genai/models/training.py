@@ -304,7 +304,6 @@ def plan(
     if not model.optimizer.built:  # compiled anew since the model was built
         model.optimizer.build(model.trainable_variables)
     source = model.prepare(parts.train)
-    model.begin(source)
     one_device = model.distribute_strategy.num_replicas_in_sync == 1
     if default_batch_size and one_device and source.exact:
         batch_size = max(1, min(batch_size, len(source)))  # fewer photos than the recipe's batch
@@ -348,6 +347,7 @@ def plan(
     if last is None and minutes is None:
         last = first + 1
     expected = _announce(model, recipe, source, batch_size, steps, first, last, minutes)
+    model.begin(source)
 
     follow = FollowProgress(position, end, steps, math.inf if minutes is None else minutes * 60)
     stop = StopWhenAsked(follow)

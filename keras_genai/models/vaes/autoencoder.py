@@ -8,6 +8,9 @@ back what went in. The loss is the squared error of an image, in units of the mo
 
     reconstruction = E_x[sum((x - g(f(x)))^2)]
 
+g's last layer is linear. With tanh, whose slope vanishes near -1, dark images often ended in a
+decoder that says black for all of them, for good.
+
 With linear networks the best code would be that of principal components; these are not linear, and
 lose less with as many numbers. The paper starts its deep, fully connected networks from restricted
 Boltzmann machines. Convolutions, ReLU and Adam need no such start; one layer by layer is in
@@ -43,7 +46,7 @@ def encoder(image_shape, latent_dim, base_filters):
 
 @network
 def decoder(image_shape, latent_dim, base_filters):
-    """Codes (B, Z) to images (B, H, W, C) in [-1, 1]."""
+    """Codes (B, Z) to images (B, H, W, C), nearly all in [-1, 1]."""
     height, width, channels = image_shape
     start = (height // 4, width // 4, 2 * base_filters)
     upsample = {"kernel_size": 4, "strides": 2, "padding": "same"}
@@ -52,7 +55,7 @@ def decoder(image_shape, latent_dim, base_filters):
     x = layers.Dense(start[0] * start[1] * start[2], activation="relu")(x)
     x = layers.Reshape(start)(x)
     x = Conv2DTranspose(base_filters, **upsample, activation="relu")(x)
-    x = Conv2DTranspose(channels, **upsample, activation="tanh", dtype="float32")(x)
+    x = Conv2DTranspose(channels, **upsample, dtype="float32")(x)
     return keras.Model(z, x)
 
 
@@ -84,11 +87,11 @@ class Autoencoder(TransformModel):
         self.decoder = decoder(self.image_shape, self.latent_dim, self.base_filters)
 
     def call(self, x, training=False):
-        """Reconstructs images (B, H, W, C) in [-1, 1]."""
+        """Reconstructs images (B, H, W, C) in [-1, 1]; some values may lie a little outside."""
         return self.decode(self.encoder(x, training=training), training=training)
 
     def decode(self, z, training=False):
-        """Images (B, H, W, C) in [-1, 1] of codes (B, Z)."""
+        """Images (B, H, W, C), nearly all in [-1, 1], of codes (B, Z)."""
         return self.decoder(z, training=training)
 
     def transform(self, x):

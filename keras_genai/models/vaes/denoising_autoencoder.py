@@ -59,7 +59,11 @@ def salt_and_pepper(x, lots, level):
 
 
 def psnr(x, y):
-    """Of images (B, H, W, C) in [-1, 1] the peak signal-to-noise ratio in dB, mean of the batch."""
+    """The peak signal-to-noise ratio of images (B, H, W, C) in [-1, 1], mean of the batch, in dB.
+
+    What of `y` lies outside is cut off, as in a picture.
+    """
+    y = tf.clip_by_value(y, -1.0, 1.0)
     error = tf.reduce_mean((0.5 * (x - y)) ** 2, axis=[1, 2, 3])  # B, in units of the range
     decibels = -10.0 / math.log(10.0) * tf.math.log(tf.maximum(error, 10.0 ** (-CLOSEST / 10.0)))
     return tf.reduce_mean(decibels)

@@ -5,8 +5,9 @@ https://papers.nips.cc/paper/3048-greedy-layer-wise-training-of-deep-networks, w
 Stacked Denoising Autoencoders. Vincent, Larochelle, Lajoie, Bengio, Manzagol, 2010,
 https://www.jmlr.org/papers/v11/vincent10a.html
 
-L layers f_1 ... f_L lead to the code, L layers g_L ... g_1 back; all are fully connected, with
-values in [0, 1] (sigmoid) but for the code, which is linear. With h_0 = x and h_i = f_i(h_{i-1}),
+L layers f_1 ... f_L lead to the code, L layers g_L ... g_1 back; all are fully connected. Their
+values lie in [0, 1] (sigmoid), as those of images do here, but for the code and for what g_1 makes,
+which are linear: see `autoencoder.py`. With h_0 = x and h_i = f_i(h_{i-1}),
 stage i of the training moves f_i and g_i alone, so that they give back what the layers below, which
 stand still, make of an image. Of their input each number is 0 with probability `noise_level`:
 
@@ -91,7 +92,8 @@ class StackedAutoencoder(TransformModel):
         for i, activation in enumerate(activations):
             below, above = sizes[i], sizes[i + 1]
             self.encoders.append(dense(below, above, activation, name=f"encoder_{i + 1}"))
-            self.decoders.append(dense(above, below, "sigmoid", name=f"decoder_{i + 1}"))
+            back = "sigmoid" if i else "linear"
+            self.decoders.append(dense(above, below, back, name=f"decoder_{i + 1}"))
         self.steps_done = keras.Variable(
             0, dtype="int64", trainable=False, aggregation="only_first_replica", name="steps_done"
         )
@@ -127,7 +129,7 @@ class StackedAutoencoder(TransformModel):
         return h
 
     def through(self, x, depth, training=False):
-        """Images (B, H, W, C) in [-1, 1], reconstructed by the lowest `depth` layers."""
+        """Images (B, H, W, C) in [-1, 1], reconstructed by the lowest `depth` layers, nearly so."""
         h = self.down(self.up(self.values(x), depth, training), depth, training)
         return 2.0 * tf.reshape(h, (-1, *self.image_shape)) - 1.0
 
@@ -136,7 +138,7 @@ class StackedAutoencoder(TransformModel):
         return self.through(x, self.num_layers, training)
 
     def decode(self, z, training=False):
-        """Images (B, H, W, C) in [-1, 1] of codes (B, Z)."""
+        """Images (B, H, W, C), nearly all in [-1, 1], of codes (B, Z)."""
         h = self.down(z, self.num_layers, training)
         return 2.0 * tf.reshape(h, (-1, *self.image_shape)) - 1.0
 
