@@ -186,7 +186,7 @@ def test_a_likelihood_says_of_what_it_is(published_once):
     ):
         arguments = {"image_shape": entry["arguments"]["image_shape"], **arguments}
         entry = {**entry, "metrics": rows, "recipe": recipe, "arguments": arguments}
-        (sentence,) = re.findall("`nll` is of .*", cards.card(entry, folder))
+        (sentence,) = re.findall("`nll` is .*", cards.card(entry, folder))
         assert words in sentence
 
 

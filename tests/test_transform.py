@@ -265,13 +265,14 @@ def test_one_image_stays_one_image(saved, plain, photos, tmp_path, capsys):
         assert image.size == (16, 16)
 
 
-def test_the_command_says_what_it_needs(saved, photos, tmp_path, capsys):
+def test_the_command_says_what_it_needs(saved, photos, tmp_path, monkeypatch, capsys):
     code, error = command(capsys, saved)
     assert code == 2 and "with --input. Received: no --input" in error
     for words in (["-n", "3"], ["--labels", "1"], ["--prompt", "a"]):
         code, error = command(capsys, saved, "--input", photos, *words)
         assert code == 2 and "takes none of -n, --labels" in error
-    code, error = command(capsys, saved, "--input", tmp_path / "absent.png")
+    monkeypatch.chdir(tmp_path)
+    code, error = command(capsys, saved, "--input", "absent.png")
     assert code == 2 and "absent.png" in error
     (photos / "broken.png").write_bytes(b"no image")
     code, error = command(capsys, saved, "--input", photos / "broken.png")

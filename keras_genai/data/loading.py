@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,7 @@ def _open(
 
 def _is_table(source: Any, modality: str | None) -> bool:
     """Whether these are ratings in memory."""
-    if isinstance(source, Mapping) or hasattr(source, "tocoo"):
+    if ratings.is_table(source) or hasattr(source, "tocoo"):
         return True
     others = (str, os.PathLike, Dataset, Source, tf.data.Dataset)
     return modality == "ratings" and not isinstance(source, others)
@@ -166,9 +166,8 @@ def _open_named(
     name = os.fspath(source)
     if isinstance(source, str) and name in synthetic.NAMES:
         return synthetic.load(name, image_shape)
-    path = path_of(source)
-    if path is not None:
-        return _open_path(Path(path), y, modality, value_range, on_bad)
+    if path_of(source) is not None:
+        return _open_path(Path(name).expanduser(), y, modality, value_range, on_bad)
     if isinstance(source, str) and TFDS_NAME.fullmatch(name):
         builder = tfds_source.find(name)
         if builder is not None:

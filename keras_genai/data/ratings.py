@@ -304,6 +304,12 @@ def _of_table(table: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndar
     return users, items, _numbers(table[names["rating"]], len(users))
 
 
+def is_table(source: Any) -> bool:
+    """Whether this is a dict with a column of users or of items."""
+    known = {*COLUMNS["user"], *COLUMNS["item"]}
+    return isinstance(source, Mapping) and not known.isdisjoint(source)
+
+
 def _names(columns: Iterable[Any]) -> dict[str, Any]:
     """How a table calls its columns of users, items and, if it has it, ratings."""
     given = [*columns]

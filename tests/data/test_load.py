@@ -165,7 +165,7 @@ def test_what_is_no_data_is_refused(source, message):
 
 
 def test_files_of_other_kinds_are_refused(tmp_path):
-    for name, hint in (("a.csv", r"\.npz, \.npy, \.txt"), ("a.png", "Name the folder")):
+    for name, hint in (("a.pdf", r"\.npz, \.npy, \.txt, \.csv"), ("a.png", "Name the folder")):
         (tmp_path / name).write_text("x")
         with pytest.raises(DataError, match=rf"{hint}.*Received: .*{name}"):
             data.load(tmp_path / name)

@@ -21,7 +21,7 @@ al., 2020, https://arxiv.org/abs/2005.00341, section 3.1), with N = 1 and thus s
 itself. Codes begin as such, so that the first batch sets up the codebook.
 
 The prior p(k_1, ..., k_T) is a small causal transformer over the codes, row by row. A place begins
-with its four neighbours among the codes before it, and attends to all places before it:
+with the code before it and the three next to it in the row above, and attends to all places before:
 
     prior_loss = -sum_t log p(k_t | k_1, ..., k_{t-1})
 
@@ -98,15 +98,19 @@ def prior(num_codes, places, width, num_layers):
 
 
 def neighbours(codes, num_codes):
-    """Of codes (B, h, w) those left, above left, above and above right of each place, (B, T, 4).
+    """Of codes (B, h, w) those before, above left, above and above right of each place, (B, T, 4).
 
-    Each of the four has numbers of its own, the last for what is outside of the grid.
+    The one before is left of it or, at the start of a row, the last of the row above: the place
+    after a code always looks at it, so that no code is out of sight. Each of the four has numbers
+    of its own, the last for what is outside of the grid.
     """
-    padded = tf.pad(codes, [[0, 0], [1, 0], [1, 1]], constant_values=num_codes)
-    row, above = padded[:, 1:], padded[:, :-1]
-    around = tf.stack([row[:, :, :-2], above[:, :, :-2], above[:, :, 1:-1], above[:, :, 2:]], -1)
     places = codes.shape[1] * codes.shape[2]
-    return tf.reshape(around + (num_codes + 1) * tf.range(4), (-1, places, 4))
+    outside = {"constant_values": num_codes}
+    above = tf.pad(codes[:, :-1], [[0, 0], [1, 0], [1, 1]], **outside)
+    around = [above[:, :, :-2], above[:, :, 1:-1], above[:, :, 2:]]
+    before = tf.pad(tf.reshape(codes, (-1, places))[:, :-1], [[0, 0], [1, 0]], **outside)
+    numbers = [before, *(tf.reshape(part, (-1, places)) for part in around)]
+    return tf.stack(numbers, -1) + (num_codes + 1) * tf.range(4)
 
 
 class Codebook(layers.Layer):
