@@ -21,6 +21,8 @@ PREFETCH = 2
 # tf.random.experimental.index_shuffle has 4 rounds, which leave up to half of the neighbours of
 # small sets side by side. From 6 on the order cannot be told from a random one; 8 costs the same.
 SHUFFLE_ROUNDS = 8
+# There are no loops and branches on tensors here; to look for them takes half a second.
+plain = tf.autograph.experimental.do_not_convert
 
 
 class Share(NamedTuple):
@@ -83,7 +85,7 @@ def train_batches(
         )
 
     # Shared out before anything is read: each worker reads its own items only.
-    numbers = _shares(_numbers(position, end).map(indices), share, even=True)
+    numbers = _shares(_numbers(position, end).map(plain(indices)), share, even=True)
     return _configure(numbers.map(**_map(source)))
 
 
@@ -101,7 +103,7 @@ def eval_batches(source: Source, batch_size: int, share: Share = WHOLE) -> tf.da
         return _configure(numbers.map(**_map(source)))
     reading = {
         **_map(source),
-        "map_func": lambda numbers, own: (source.gather(numbers), own),
+        "map_func": plain(lambda numbers, own: (source.gather(numbers), own)),
     }
     return _configure(_shares(numbers, share, even=False).map(**reading))
 
@@ -131,7 +133,7 @@ def _check_batch_size(batch_size: int) -> None:
 
 def _map(source: Source) -> dict:
     return {
-        "map_func": source.gather,
+        "map_func": plain(source.gather),
         "num_parallel_calls": PARALLEL_CALLS,
         "deterministic": True,
     }
@@ -141,7 +143,7 @@ def _numbers(position: tf.Variable, end: tf.Variable) -> tf.data.Dataset:
     # Variables given to `range` itself would be read once, when the dataset is made; a function
     # reads them each time it is iterated over.
     return tf.data.Dataset.from_tensors(0).flat_map(
-        lambda _: tf.data.Dataset.range(position.read_value(), end.read_value())
+        plain(lambda _: tf.data.Dataset.range(position.read_value(), end.read_value()))
     )
 
 

@@ -9,6 +9,7 @@ Shapes everywhere: B batch, H height, W width, C channels, T time, V vocabulary,
 """
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import os
@@ -453,7 +454,7 @@ class GenerativeModel(keras.Model):
             )
         for variable, value in zip(mine, theirs, strict=True):
             variable.assign(value)
-        self.progress, self.seed = other.progress, other.seed
+        self.progress, self.seed = dataclasses.replace(other.progress), other.seed
 
     def save(self, filepath: str | os.PathLike, overwrite: bool = True, **kwargs: Any) -> None:
         """Saves the whole model to a `.keras` file, atomically: an earlier file stays whole.
