@@ -268,8 +268,11 @@ def _modules() -> list[list[str]]:
     order = np.random.default_rng(0).permutation(len(found))
     kept: list[list[str]] = []
     room = STDLIB_CHARACTERS
+    seen = {""}  # some Pythons have one source under two names: it must not be in two parts
     for name in (sorted(found)[i] for i in order):
-        documents = [text for path in found[name] if (text := _decoded(path))]
+        texts = dict.fromkeys(_decoded(path) for path in found[name])
+        documents = [text for text in texts if text not in seen]
+        seen.update(documents)
         room -= sum(map(len, documents))
         if room < 0:
             break
