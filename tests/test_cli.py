@@ -266,7 +266,7 @@ def test_a_seed_that_was_drawn_is_noted_down_and_gives_the_same_again(gan_run, t
 
 def test_generate_refuses_what_does_not_fit_the_model(gan_run, tmp_path, capsys):
     run = str(gan_run[1])
-    assert "takes none of --prompt" in refused(capsys, "generate", run, "--prompt", "a")
+    assert "takes none of --input, --prompt" in refused(capsys, "generate", run, "--prompt", "a")
     for name in ("a.txt", "a.npy", "a.bmp"):  # which have no place for metadata
         assert "ending in .png" in refused(capsys, "generate", run, "-o", str(tmp_path / name))
     assert "positive integer" in refused(capsys, "generate", run, "-n", "0")
