@@ -18,6 +18,7 @@ import pytest
 from contract_data import measured_run, tiny, training_data
 
 from keras_genai import zoo
+from keras_genai.callbacks import health
 from keras_genai.zoo import published
 
 BATCH = 8
@@ -164,6 +165,15 @@ def test_generate_keeps_its_contract(name):
         assert both[0].startswith("the cat") and both[1].startswith("a")
         greedy = model.generate("the", max_length=40, temperature=0, seed=1)
         assert greedy == model.generate("the", max_length=40, temperature=0, seed=2)
+
+
+def test_health_can_look_at_it(name):
+    """All checks, which begin after more steps than any run has here."""
+    model, _ = trained(name)
+    watch = health.Health(model.prepare(model.open_data(data_of(name)).train))
+    watch.set_model(model)
+    found = [check(watch) for check in (*health.CHECKS, *health.COSTLY_CHECKS)]
+    assert len(found) > 5 and {type(sentence) for sentence in found} <= {str, type(None)}
 
 
 def test_save_and_load_keep_everything(name, tmp_path):

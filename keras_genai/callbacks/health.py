@@ -154,7 +154,8 @@ def posterior_collapse(health: Health) -> str | None:
     Of a model that takes labels those that vary within a class: what a unit says of the class the
     decoder knows anyway.
     """
-    if "kl" not in health.model.loss_names or not hasattr(health.model, "encode"):
+    has_posterior = "kl" in health.model.loss_names or hasattr(health.model, "log_weights")
+    if not has_posterior or not hasattr(health.model, "encode"):
         return None
     if health.model.takes_labels:
         labels = health.items["label"]

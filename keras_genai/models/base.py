@@ -155,6 +155,8 @@ class GenerativeModel(keras.Model):
     ema_decay = 0.0
     # Whether `generate` takes images: models of the task "transform".
     takes_images = False
+    # Whether `generate` takes labels, and training needs them.
+    takes_labels: Any = False
     # Networks that play against each other: their losses need not fall.
     adversarial = False
     # The d_loss of a discriminator that is right with a probability of 0.98; None where there is
