@@ -85,7 +85,7 @@ def models_table(index: Mapping[str, Any]) -> str:
                 f"`{name}`",
                 recipe["summary"],
                 f"{recipe['modality']} ({recipe['task']})",
-                f"`{recipe['data']}`, {recipe['minutes']:g} minutes",
+                f"`{recipe['data']}`, {recipe['minutes']:g} minute{'s' * (recipe['minutes'] != 1)}",
                 link(recipe["paper"]),
             )
             for name, recipe in index["recipes"].items()
