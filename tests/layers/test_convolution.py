@@ -25,20 +25,26 @@ def results(layer, x, values):
 
 
 @pytest.mark.parametrize(
-    ("name", "channels", "options"),
+    ("name", "size", "channels", "options"),
     [
-        ("Conv2D", 1, {"activation": "tanh"}),
-        ("Conv2D", 3, {"use_bias": False}),
-        ("Conv2D", 6, {}),
-        ("Conv2D", 1, {"padding": "valid"}),
-        ("Conv2DTranspose", 1, {"activation": "tanh"}),
-        ("Conv2DTranspose", 3, {"use_bias": False}),
-        ("Conv2DTranspose", 6, {}),
-        ("Conv2DTranspose", 1, {"output_padding": 1}),
+        ("Conv2D", (8, 12), 1, {"activation": "tanh"}),
+        ("Conv2D", (8, 12), 3, {"use_bias": False}),
+        ("Conv2D", (8, 12), 6, {}),
+        ("Conv2D", (8, 10), 6, {"use_bias": False}),
+        ("Conv2D", (7, 9), 6, {"activation": "tanh"}),
+        ("Conv2D", (8, 8), 1, {}),
+        ("Conv2D", (8, 12), 1, {"padding": "valid"}),
+        ("Conv2DTranspose", (4, 6), 1, {"activation": "tanh"}),
+        ("Conv2DTranspose", (4, 6), 3, {"use_bias": False}),
+        ("Conv2DTranspose", (4, 6), 6, {}),
+        ("Conv2DTranspose", (4, 6), 1, {"output_padding": 1}),
+        ("Conv2DTranspose", (4, 5), 6, {"activation": "tanh"}),
+        ("Conv2DTranspose", (4, 5), 6, {"output_padding": 1}),
+        ("Conv2DTranspose", (4, 4), 1, {"use_bias": False}),
     ],
 )
-def test_equals_keras_also_in_second_gradients(name, channels, options):
-    shape, filters = ((2, 8, 12, channels), 5) if name == "Conv2D" else ((2, 4, 6, 5), channels)
+def test_equals_keras_also_in_second_gradients(name, size, channels, options):
+    shape, filters = ((2, *size, channels), 5) if name == "Conv2D" else ((2, *size, 5), channels)
     rng = np.random.default_rng(0)
     x = tf.constant(rng.normal(size=shape), "float32")
     values = [rng.normal(size=(4, 4, channels, 5)) / 8]

@@ -121,7 +121,7 @@ def judgement(
     """
     x = layers.LeakyReLU(0.2)(x)
     for i in range(1, len(sizes(image_shape)) - 1):
-        x = layers.Conv2D(
+        x = Conv2D(
             base_filters << i,
             **DOWNSAMPLE,
             use_bias=not batch_norm,
