@@ -25,9 +25,10 @@ with the code before it and the three next to it in the row above, and attends t
 
     prior_loss = -sum_t log p(k_t | k_1, ..., k_{t-1})
 
-The paper trains a PixelCNN when the codes are final. Here the prior learns beside them, by an
-optimizer of its own. No gradient of it reaches encoder, codes or decoder, which come out as they
-would without it; the price is that it learns on codes that still move.
+The paper trains a PixelCNN when the codes are final. Here the prior learns from the first step, by
+an optimizer of its own, and no gradient of it reaches encoder, codes or decoder, which come out as
+they would without it. Their learning rate falls to 0 along half a cosine in `code_steps` steps;
+then they and the codes stand still, and what is left of the training is the prior's.
 
 p(x|z_q) is Bernoulli for each pixel, as in `vae.py`. Since p(x) is a sum over all grids of codes,
 
@@ -50,7 +51,7 @@ from keras_genai.layers.attention import draw_sequences
 from keras_genai.models.base import jit_compile_default, network, per_network
 from keras_genai.models.image_model import ImageModel
 from keras_genai.models.vaes.vae import bernoulli_nll
-from keras_genai.optimizers import Adam
+from keras_genai.optimizers import Adam, adam
 from keras_genai.zoo.registry import register
 
 HEADS = 4
@@ -143,8 +144,11 @@ class Codebook(layers.Layer):
         """Codes int32 (B, h, w) as vectors (B, h, w, Z)."""
         return tf.gather(tf.convert_to_tensor(self.codes), codes)
 
-    def update(self, n, sums, rows):
-        """One step of the averages, by n (K,) and sums (K, Z); the dead become `rows` (K, Z)."""
+    def update(self, n, sums, rows, learning=True):
+        """One step of the averages, by n (K,) and sums (K, Z); the dead become `rows` (K, Z).
+
+        Nothing moves unless `learning`, a bool.
+        """
         use = self.decay * self.use + (1.0 - self.decay) * n
         sums = self.decay * self.sums + (1.0 - self.decay) * sums
         dead = use < self.restart_below
@@ -153,9 +157,9 @@ class Codebook(layers.Layer):
         # Laplace smoothing: a code that is never used is not divided by zero.
         total, epsilon = tf.reduce_sum(use), 1e-5
         smooth = total * (use + epsilon) / (total + self.num_codes * epsilon)
-        self.codes.assign(sums / smooth[:, None])
-        self.use.assign(use)
-        self.sums.assign(sums)
+        new = (self.codes, sums / smooth[:, None]), (self.use, use), (self.sums, sums)
+        for variable, value in new:
+            variable.assign(tf.where(learning, value, variable))
 
 
 def straight_through(z, e):
@@ -191,6 +195,7 @@ class VQVAE(ImageModel):
         commitment_weight: beta.
         decay: gamma, the share of the codebook's averages that is kept a step.
         restart_below: Codes used less than this share of the mean use are restarted; 0 for none.
+        code_steps: The step after which encoder, decoder and codes stand still; 0 for none.
         prior_width: Width of the prior, a multiple of 4.
         prior_layers: Blocks of the prior.
         seed: Fixes weights, restarts and data order.
@@ -202,13 +207,14 @@ class VQVAE(ImageModel):
     def __init__(
         self,
         image_shape=None,
-        num_codes=256,
+        num_codes=64,
         latent_dim=32,
         base_filters=32,
         commitment_weight=0.25,
         decay=0.99,
         restart_below=0.1,
-        prior_width=64,
+        code_steps=1000,
+        prior_width=128,
         prior_layers=3,
         seed=None,
         **kwargs,
@@ -222,6 +228,7 @@ class VQVAE(ImageModel):
         self.num_codes, self.latent_dim, self.base_filters = num_codes, latent_dim, base_filters
         self.commitment_weight, self.prior_width = commitment_weight, prior_width
         self.decay, self.restart_below, self.prior_layers = decay, restart_below, prior_layers
+        self.code_steps = code_steps
 
     def build_networks(self):
         sizes = self.image_shape, self.latent_dim, self.base_filters
@@ -256,6 +263,12 @@ class VQVAE(ImageModel):
         logits = self.prior(neighbours(codes, self.num_codes), training=training)  # B T K
         return tf.reduce_mean(code_nll(tf.reshape(codes, tf.shape(logits)[:2]), logits))
 
+    @property
+    def codes_learn(self):
+        """Whether the codes still move, a bool scalar, known before the encoder's update."""
+        steps = self.optimizer_of("encoder").iterations
+        return steps < self.code_steps if self.code_steps else True
+
     def statistics(self, z, codes):
         """Over the whole batch: the share of each code (K,), and of the mean vector (K, Z)."""
         one_hot = tf.one_hot(tf.reshape(codes, [-1]), self.num_codes)  # BT K
@@ -280,13 +293,14 @@ class VQVAE(ImageModel):
 
     def train_step(self, data):
         x = to_model(data["image"])  # B H W C
+        learning = self.codes_learn
         with tf.GradientTape() as tape:
             z, codes, losses = self.autoencode(x, training=True)
             loss = losses["reconstruction"] + losses["commitment"]
         self.minimize(tape, loss, self.encoder, self.decoder)
         shares, sums = self.statistics(z, codes)  # K, K Z
         scale = float(self.num_codes)  # so that the mean use is 1
-        self.codebook.update(scale * shares, scale * sums, self.random_rows(z))
+        self.codebook.update(scale * shares, scale * sums, self.random_rows(z), learning)
 
         with tf.GradientTape() as tape:
             prior_loss = self.prior_loss(codes, training=True)
@@ -324,19 +338,20 @@ class VQVAE(ImageModel):
     data="mnist",
     minutes=10,
     batch_size=128,
-    step_ms=150,
+    step_ms=270,
     paper="arXiv:1711.00937",
     tiny={"num_codes": 16, "latent_dim": 4, "base_filters": 4, "prior_width": 8, "prior_layers": 1},
 )
 def vq_vae(
     image_shape: tuple[int, int, int] | None = None,
-    num_codes: int = 256,
+    num_codes: int = 64,
     latent_dim: int = 32,
     base_filters: int = 32,
     commitment_weight: float = 0.25,
     decay: float = 0.99,
     restart_below: float = 0.1,
-    prior_width: int = 64,
+    code_steps: int = 1000,
+    prior_width: int = 128,
     prior_layers: int = 3,
     learning_rate: float = 1e-3,
     seed: int | None = None,
@@ -344,11 +359,11 @@ def vq_vae(
     """VQ-VAE: an image as a grid of discrete codes, with a transformer that writes such grids."""
     model = VQVAE(
         image_shape, num_codes, latent_dim, base_filters, commitment_weight, decay, restart_below,
-        prior_width, prior_layers, seed,
+        code_steps, prior_width, prior_layers, seed,
     )  # fmt: skip
     model.compile(
         # The first also has the decoder: both minimise one loss.
-        per_network(encoder=Adam(learning_rate), prior=Adam(learning_rate)),
+        per_network(encoder=adam(learning_rate, code_steps), prior=Adam(learning_rate)),
         jit_compile=jit_compile_default(on_cpu=False),
     )
     return model
