@@ -116,8 +116,11 @@ class VAEGAN(ImageModel):
         """Images (B, H, W, C) in [-1, 1] of latents (B, Z)."""
         return self.generator(z, training=training)
 
+    def draw(self, z):
+        return self.decode(z)
+
     def sample(self, n, seed):
-        return self.decode(tf.random.stateless_normal((n, self.latent_dim), seed))
+        return self.draw(tf.random.stateless_normal((n, self.latent_dim), seed))
 
     def losses_of(self, x, eps, z_p, training):
         """The four losses by name, of images (B, H, W, C) and noise (B, Z) for q and for p."""
