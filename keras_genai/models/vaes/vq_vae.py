@@ -35,7 +35,7 @@ p(x|z_q) is Bernoulli for each pixel, as in `vae.py`. Since p(x) is a sum over a
 
 in nats an image, for images binarised at random: this sum compares with the loss of `vae.py`.
 `loss` has the commitment too. K is 64, where the paper has 512 for photos: 256 give digits back no
-better after 500 steps of 128 (59 nats), and the fewer there are, the more the prior sees of each.
+better after 500 steps (59 nats), and the fewer there are, the more the prior sees of each.
 
 Shapes: B batch, H height, W width, C channels, h = H / 4, w = W / 4, T = h w, K codes of size Z.
 """
@@ -94,8 +94,8 @@ def prior(num_codes, places, width, num_layers):
     x = Positions()(SummedEmbedding(4 * (num_codes + 1), width)(around))
     for _ in range(num_layers):
         x = CausalBlock(HEADS)(x)
-    logits = layers.Dense(num_codes, dtype="float32")(layers.LayerNormalization()(x))
-    return keras.Model(around, logits)
+    x = layers.LayerNormalization()(x)
+    return keras.Model(around, layers.Dense(num_codes, dtype="float32")(x))
 
 
 def neighbours(codes, num_codes):
@@ -171,8 +171,7 @@ def commitment(z, e):
 
 def code_nll(codes, logits):
     """-log p(codes) in nats, (B,), of codes (B, T) under `logits` (B, T, K)."""
-    nll = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=codes, logits=logits)
-    return tf.reduce_sum(nll, axis=1)
+    return tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(codes, logits), axis=1)
 
 
 def perplexity(shares):
