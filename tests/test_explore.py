@@ -416,7 +416,7 @@ def test_models_sample_what_they_draw_of_noise(name):
     np.testing.assert_array_equal(model.sample(5, seed), model.draw(noise))
 
 
-@pytest.mark.parametrize("name", ["vae", "vae_gan", "dcgan", "infogan", "acgan"])
+@pytest.mark.parametrize("name", ["vae", "cvae", "vae_gan", "dcgan", "infogan", "acgan"])
 def test_a_model_is_looked_at_from_all_sides(name):
     model = built(name)
     labels = {"labels": [1, 0]} if model.takes_labels else {}
@@ -425,8 +425,9 @@ def test_a_model_is_looked_at_from_all_sides(name):
     assert len(sheet_of(explore.traverse(model, rows=4, steps=3, **label))[1]) == 4
     z = explore.LatentSpace(model).draw(4)
     assert len(sheet_of(explore.arithmetic(model, z[:1], z[1:3], z[3:], **label))[1]) == 4
-    assert len(explore.feature_maps(model, images(1), 1).axes) == 3
-    assert sheet_of(explore.saliency(model, images(2), smooth=2))[0].shape == (56, 38, 3)
+    assert len(explore.feature_maps(model, images(1), 1, **label).axes) == 3
+    seen = explore.saliency(model, images(2), smooth=2, **labels)
+    assert sheet_of(seen)[0].shape == (56, 38, 3)
 
 
 def test_images_are_of_the_part_that_was_held_out():
