@@ -403,7 +403,7 @@ class PlainVAEGAN(PlainGAN):
     def __init__(self, encoder, generator, discriminator):
         super().__init__(generator, discriminator, 32)
         self.encoder = encoder
-        outputs = [discriminator.output, discriminator.layers[-1].input]
+        outputs = [discriminator.layers[-1].output, discriminator.layers[-1].input]
         self.judge = keras.Model(discriminator.inputs, outputs)
 
     def compile(self, e_optimizer, *others):
@@ -512,7 +512,8 @@ def plain_residual(x):
 def plain_prior():
     around = keras.Input((49, 4), dtype="int32")
     x = keras.ops.sum(layers.Embedding(4 * 65, 128)(around), axis=2)
-    x = x + layers.Embedding(49, 128)(keras.ops.arange(49))
+    places = keras.ops.zeros_like(around[:, :, 0]) + keras.ops.arange(49, dtype="int32")
+    x = x + layers.Embedding(49, 128)(places)
     for _ in range(3):
         y = layers.LayerNormalization()(x)
         x = x + layers.MultiHeadAttention(4, 32)(y, y, use_causal_mask=True)
