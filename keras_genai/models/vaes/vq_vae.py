@@ -51,7 +51,7 @@ from keras_genai.layers.attention import draw_sequences
 from keras_genai.models.base import jit_compile_default, network, per_network
 from keras_genai.models.image_model import ImageModel
 from keras_genai.models.vaes.vae import bernoulli_nll
-from keras_genai.optimizers import Adam, adam
+from keras_genai.optimizers import Adam, StoppingAdam
 from keras_genai.zoo.registry import register
 
 HEADS = 4
@@ -344,7 +344,7 @@ def vq_vae(
     )  # fmt: skip
     model.compile(
         # The first also has the decoder: both minimise one loss.
-        per_network(encoder=adam(learning_rate, code_steps), prior=Adam(learning_rate)),
+        per_network(encoder=StoppingAdam(learning_rate, code_steps), prior=Adam(learning_rate)),
         jit_compile=jit_compile_default(on_cpu=False),
     )
     return model
