@@ -364,20 +364,175 @@ class PlainVAE(keras.Model):
         return {tracker.name: tracker.result() for tracker in self.trackers}
 
 
-def vae():
-    options = {"strides": 2, "padding": "same", "activation": "relu"}
+HALVE = {"kernel_size": 4, "strides": 2, "padding": "same"}
+
+
+def vae_encoder(outputs=2):
     image = keras.Input((28, 28, 1))
-    x = layers.Conv2D(32, 4, **options)(image)
-    x = layers.Conv2D(64, 4, **options)(x)
+    x = layers.Conv2D(32, **HALVE, activation="relu")(image)
+    x = layers.Conv2D(64, **HALVE, activation="relu")(x)
     x = layers.Dense(256, activation="relu")(layers.Flatten()(x))
-    encoder = keras.Model(image, [layers.Dense(32)(x), layers.Dense(32)(x)])
+    return keras.Model(image, [layers.Dense(32)(x) for _ in range(outputs)])
+
+
+def vae_decoder(activation=None):
     z = keras.Input((32,))
     x = layers.Dense(256, activation="relu")(z)
     x = layers.Reshape((7, 7, 64))(layers.Dense(7 * 7 * 64, activation="relu")(x))
-    x = layers.Conv2DTranspose(32, 4, **options)(x)
-    p = layers.Conv2DTranspose(1, 4, strides=2, padding="same", activation="sigmoid")(x)
-    model = PlainVAE(encoder, keras.Model(z, p))
+    x = layers.Conv2DTranspose(32, **HALVE, activation="relu")(x)
+    return keras.Model(z, layers.Conv2DTranspose(1, **HALVE, activation=activation)(x))
+
+
+def vae():
+    model = PlainVAE(vae_encoder(), vae_decoder("sigmoid"))
     model.compile(keras.optimizers.Adam(1e-3))
+    return model
+
+
+def autoencoder():
+    """Its loss is that of the recipe, but for a factor; trained by Keras's own `train_step`."""
+    image = keras.Input((28, 28, 1))
+    model = keras.Model(image, vae_decoder()(vae_encoder(1)(image)[0]))
+    model.compile(keras.optimizers.Adam(1e-3), "mse")
+    return model
+
+
+class PlainVAEGAN(PlainGAN):
+    """All gradients of the three networks are taken from one tape, as in algorithm 1."""
+
+    def __init__(self, encoder, generator, discriminator):
+        super().__init__(generator, discriminator, 32)
+        self.encoder = encoder
+        outputs = [discriminator.layers[-1].output, discriminator.layers[-1].input]
+        self.judge = keras.Model(discriminator.inputs, outputs)
+
+    def compile(self, e_optimizer, *others):
+        super().compile(*others)
+        self.e_optimizer = e_optimizer
+
+    def train_step(self, x):
+        with tf.GradientTape(persistent=True) as tape:
+            mu, log_var = self.encoder(x, training=True)
+            z = mu + tf.exp(0.5 * log_var) * self.noise(x)
+            x_fake = self.generator(tf.concat([z, self.noise(x)], 0), training=True)
+            real, hidden = self.judge(x, training=True)
+            fake, fake_hidden = self.judge(x_fake, training=True)
+            squares = tf.square(hidden - tf.split(fake_hidden, 2)[0])
+            reconstruction = 0.5 * tf.reduce_mean(tf.reduce_sum(squares, axis=1))
+            kl = -0.5 * (1 + log_var - tf.square(mu) - tf.exp(log_var))
+            e_loss = tf.reduce_mean(tf.reduce_sum(kl, axis=1)) + reconstruction
+            g_loss = 0.01 * reconstruction + 2.0 * self.g_loss_fn(fake)
+            d_loss = bce(tf.ones_like(real), real) + 2.0 * bce(tf.zeros_like(fake), fake)
+        gradients = tape.gradient(e_loss, self.encoder.trainable_weights)
+        self.update_generator(tape, g_loss)
+        self.update_discriminator(tape, d_loss)
+        self.e_optimizer.apply_gradients(zip(gradients, self.encoder.trainable_weights))
+        return self.log(d_loss, g_loss)
+
+
+def vae_gan():
+    model = PlainVAEGAN(vae_encoder(), dcgan_generator(32), dcgan_discriminator())
+    model.compile(adam(), adam(), adam())
+    return model
+
+
+class PlainVQVAE(keras.Model):
+    """The codebook moves by averages; a causal transformer learns the codes beside it."""
+
+    def __init__(self, encoder, decoder, prior):
+        super().__init__()
+        self.encoder, self.decoder, self.prior = encoder, decoder, prior
+        self.codes = self.add_weight(shape=(64, 32), initializer="normal", trainable=False)
+        self.use = self.add_weight(shape=(64,), initializer="ones", trainable=False)
+        self.sums = self.add_weight(shape=(64, 32), initializer="normal", trainable=False)
+        self.trackers = [keras.metrics.Mean(name=name) for name in ("loss", "prior_loss")]
+
+    def compile(self, optimizer, prior_optimizer):
+        super().compile()
+        self.autoencoder_optimizer, self.prior_optimizer = optimizer, prior_optimizer
+
+    @property
+    def metrics(self):
+        return self.trackers
+
+    def train_step(self, x):
+        with tf.GradientTape() as tape:
+            z = self.encoder(x, training=True)
+            distances = tf.reduce_sum(self.codes**2, axis=1) - 2.0 * tf.matmul(
+                tf.reshape(z, (-1, 32)), self.codes, transpose_b=True
+            )
+            codes = tf.argmin(distances, axis=1)
+            e = tf.reshape(tf.gather(self.codes, codes), tf.shape(z))
+            p = self.decoder(z + tf.stop_gradient(e - z), training=True)
+            per_pixel = keras.losses.binary_crossentropy((x + 1.0) / 2.0, p)
+            loss = tf.reduce_mean(tf.reduce_sum(per_pixel, axis=(1, 2)))
+            squares = tf.square(z - tf.stop_gradient(e))
+            loss += 0.25 * tf.reduce_mean(tf.reduce_sum(squares, axis=(1, 2, 3)))
+        weights = self.encoder.trainable_weights + self.decoder.trainable_weights
+        self.autoencoder_optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights))
+        self.move_codes(tf.reshape(z, (-1, 32)), codes)
+
+        codes = tf.reshape(codes, (-1, 7, 7))
+        with tf.GradientTape() as tape:
+            logits = self.prior(neighbours(codes), training=True)
+            nll = keras.losses.sparse_categorical_crossentropy(
+                tf.reshape(codes, (-1, 49)), logits, from_logits=True
+            )
+            prior_loss = tf.reduce_mean(tf.reduce_sum(nll, axis=1))
+        weights = self.prior.trainable_weights
+        self.prior_optimizer.apply_gradients(zip(tape.gradient(prior_loss, weights), weights))
+        for tracker, value in zip(self.trackers, (loss, prior_loss), strict=True):
+            tracker.update_state(value)
+        return {tracker.name: tracker.result() for tracker in self.trackers}
+
+    def move_codes(self, z, codes):
+        one_hot = tf.one_hot(codes, 64)
+        self.use.assign(0.99 * self.use + 0.01 * tf.reduce_sum(one_hot, axis=0))
+        self.sums.assign(0.99 * self.sums + 0.01 * tf.matmul(one_hot, z, transpose_a=True))
+        random = tf.gather(z, keras.random.randint((64,), 0, tf.shape(z)[0]))
+        dead = self.use < 0.1 * tf.reduce_mean(self.use)
+        self.use.assign(tf.where(dead, tf.reduce_mean(self.use), self.use))
+        self.sums.assign(tf.where(dead[:, None], random * self.use[:, None], self.sums))
+        self.codes.assign(self.sums / self.use[:, None])
+
+
+def neighbours(codes):
+    """The codes before, above left, above and above right of each place, with numbers apart."""
+    above = tf.pad(codes[:, :-1], [[0, 0], [1, 0], [1, 1]], constant_values=64)
+    before = tf.pad(tf.reshape(codes, (-1, 49))[:, :-1], [[0, 0], [1, 0]], constant_values=64)
+    around = [tf.reshape(above[:, :, i : i + 7], (-1, 49)) for i in range(3)]
+    return tf.stack([before, *around], axis=-1) + 65 * tf.range(4, dtype=codes.dtype)
+
+
+def plain_residual(x):
+    y = layers.Conv2D(32, 3, padding="same", activation="relu")(layers.ReLU()(x))
+    return layers.Add()([x, layers.Conv2D(64, 1)(y)])
+
+
+def plain_prior():
+    around = keras.Input((49, 4), dtype="int32")
+    x = keras.ops.sum(layers.Embedding(4 * 65, 128)(around), axis=2)
+    places = keras.ops.zeros_like(around[:, :, 0]) + keras.ops.arange(49, dtype="int32")
+    x = x + layers.Embedding(49, 128)(places)
+    for _ in range(3):
+        y = layers.LayerNormalization()(x)
+        x = x + layers.MultiHeadAttention(4, 32)(y, y, use_causal_mask=True)
+        y = layers.Dense(512, activation="relu")(layers.LayerNormalization()(x))
+        x = x + layers.Dense(128)(y)
+    return keras.Model(around, layers.Dense(64)(layers.LayerNormalization()(x)))
+
+
+def vq_vae():
+    image = keras.Input((28, 28, 1))
+    x = layers.Conv2D(32, **HALVE, activation="relu")(image)
+    x = plain_residual(plain_residual(layers.Conv2D(64, **HALVE)(x)))
+    encoder = keras.Model(image, layers.Conv2D(32, 1)(layers.ReLU()(x)))
+    z = keras.Input((7, 7, 32))
+    x = plain_residual(plain_residual(layers.Conv2D(64, 3, padding="same")(z)))
+    x = layers.Conv2DTranspose(32, **HALVE, activation="relu")(layers.ReLU()(x))
+    decoder = keras.Model(z, layers.Conv2DTranspose(1, **HALVE, activation="sigmoid")(x))
+    model = PlainVQVAE(encoder, decoder, plain_prior())
+    model.compile(keras.optimizers.Adam(1e-3), keras.optimizers.Adam(1e-3))
     return model
 
 

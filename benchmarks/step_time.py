@@ -37,6 +37,9 @@ BATCHES = {
     "acgan": 128,
     "infogan": 128,
     "vae": 128,
+    "autoencoder": 128,
+    "vae_gan": 128,
+    "vq_vae": 128,
     "char_rnn": 32,
 }
 LABELLED = ("cgan", "acgan")
@@ -76,6 +79,8 @@ def measure_plain(name):
             arrays += (rng.integers(0, 10, 2560),)
     keras.utils.set_random_seed(0)
     model = getattr(plain, name)()
+    if name == "autoencoder":
+        arrays *= 2  # images in, the same images out
     dataset = tf.data.Dataset.from_tensor_slices(arrays if len(arrays) > 1 else arrays[0])
     return time_steps(model, dataset.shuffle(1024).batch(batch_size, drop_remainder=True).repeat())
 

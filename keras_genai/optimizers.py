@@ -1,5 +1,7 @@
 """Adam by TensorFlow's fused kernel, at a constant or a falling rate."""
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -32,6 +34,34 @@ class Adam(keras.optimizers.Adam):
             epsilon=self.epsilon,
             grad=gradient,
         )
+
+
+@keras.saving.register_keras_serializable("keras_genai")
+class StoppingAdam(Adam):
+    """`Adam` that stops: its steps shrink to nothing along half a cosine.
+
+    Unlike with the schedule of `adam`, callbacks can change the rate that they shrink from.
+
+    Args:
+        learning_rate: At the first step.
+        stop_after: The steps after which nothing moves; 0 for never.
+        **kwargs: As in `keras.optimizers.Adam`.
+    """
+
+    def __init__(self, learning_rate=0.001, stop_after=0, **kwargs):
+        super().__init__(learning_rate, **kwargs)
+        self.stop_after = stop_after
+
+    def update_step(self, gradient, variable, learning_rate):
+        """As in the base, by what is left of the rate."""
+        if self.stop_after:
+            done = tf.cast(self.iterations, "float32") / self.stop_after
+            learning_rate *= tf.where(done < 1.0, 0.5 + 0.5 * tf.cos(math.pi * done), 0.0)
+        super().update_step(gradient, variable, learning_rate)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "stop_after": self.stop_after}
 
 
 def adam(learning_rate, decay_steps):

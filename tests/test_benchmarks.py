@@ -173,15 +173,20 @@ def test_likelihoods_are_measured_once_a_checkpoint_and_make_a_page(
     assert "`binarize=True`" in second and f"{found[1]['importance'][0]['nll']:.2f} ±" in second
 
 
-@pytest.mark.parametrize(
-    "name", ["gan", "dcgan", "lsgan", "wgan", "wgan_gp", "sngan", "cgan", "acgan", "infogan"]
-)
+PLAIN = "gan dcgan lsgan wgan wgan_gp sngan cgan acgan infogan vae vae_gan vq_vae"
+
+
+@pytest.mark.parametrize("name", PLAIN.split())
 def test_a_plain_model_has_as_many_parameters_as_the_recipe(name):
     classes = {"num_classes": 10} if zoo.info(name).task == "labels" else {}
     ours = zoo.get(name, image_shape=(28, 28, 1), **classes)
     plain = getattr(script("plain"), name)()
-    assert plain.generator.count_params() == ours.generator.count_params()
-    assert plain.discriminator.count_params() == ours.discriminator.count_params()
+    networks = "generator", "discriminator", "encoder", "decoder"
+    there = [network for network in networks if hasattr(ours, network)]
+    assert len(there) == (3 if name == "vae_gan" else 2)
+    for network in there:
+        counts = [getattr(model, network).count_params() for model in (plain, ours)]
+        assert counts[0] == counts[1], network
 
 
 def test_steps_are_timed_on_the_recipes_batches_and_labels(monkeypatch):

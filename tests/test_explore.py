@@ -369,6 +369,13 @@ def test_saliency_shows_images_maps_and_outputs():
     assert figure.axes[0].get_title() == "encoder: all 2 outputs, gradient"
 
 
+def test_of_a_grid_of_vectors_the_one_in_the_middle_is_looked_at():
+    model = built("vq_vae")  # gives 4x4 vectors of size 4
+    assert networks._outputs_of(model.encoder, None) == [*range((2 * 4 + 2) * 4, (2 * 4 + 3) * 4)]
+    figure = explore.saliency(model, images(1))
+    assert figure.axes[0].get_title() == "encoder: all 4 outputs in the middle, gradient"
+
+
 def test_feature_maps_are_the_layers_outputs(tmp_path):
     weights = np.zeros((3, 3, 1, 5), "float32")
     weights[1, 1, 0] = [1, 2, 0, 0.5, -1]
@@ -400,7 +407,7 @@ def test_networks_that_are_told_the_class_see_it(name):
 # Models ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["gan", "dcgan", "sngan", "infogan"])
+@pytest.mark.parametrize("name", ["gan", "dcgan", "sngan", "infogan", "vae_gan"])
 def test_models_sample_what_they_draw_of_noise(name):
     model, seed = built(name), tf.constant([3, 4])
     size = explore.LatentSpace(model).size
@@ -409,7 +416,7 @@ def test_models_sample_what_they_draw_of_noise(name):
     np.testing.assert_array_equal(model.sample(5, seed), model.draw(noise))
 
 
-@pytest.mark.parametrize("name", ["vae", "dcgan", "infogan", "acgan"])
+@pytest.mark.parametrize("name", ["vae", "cvae", "vae_gan", "dcgan", "infogan", "acgan"])
 def test_a_model_is_looked_at_from_all_sides(name):
     model = built(name)
     labels = {"labels": [1, 0]} if model.takes_labels else {}
@@ -418,8 +425,9 @@ def test_a_model_is_looked_at_from_all_sides(name):
     assert len(sheet_of(explore.traverse(model, rows=4, steps=3, **label))[1]) == 4
     z = explore.LatentSpace(model).draw(4)
     assert len(sheet_of(explore.arithmetic(model, z[:1], z[1:3], z[3:], **label))[1]) == 4
-    assert len(explore.feature_maps(model, images(1), 1).axes) == 3
-    assert sheet_of(explore.saliency(model, images(2), smooth=2))[0].shape == (56, 38, 3)
+    assert len(explore.feature_maps(model, images(1), 1, **label).axes) == 3
+    seen = explore.saliency(model, images(2), smooth=2, **labels)
+    assert sheet_of(seen)[0].shape == (56, 38, 3)
 
 
 def test_images_are_of_the_part_that_was_held_out():

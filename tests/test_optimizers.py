@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from contract_data import images, tiny
 
-from keras_genai.optimizers import Adam, adam
+from keras_genai.optimizers import Adam, StoppingAdam, adam
 
 
 def path(optimizer, jit_compile):
@@ -36,6 +36,22 @@ def test_takes_the_path_that_keras_takes(options, jit_compile):
     )
     for mine, expected in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine, expected, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_stopping_takes_the_path_of_keras_along_half_a_cosine(jit_compile):
+    schedule = keras.optimizers.schedules.CosineDecay(1e-2, 15)
+    expected = path(keras.optimizers.Adam(schedule), jit_compile)[:3]
+    optimizer = StoppingAdam(1.0, stop_after=15)
+    optimizer.learning_rate = 1e-2  # as a callback does
+    loaded = StoppingAdam.from_config(optimizer.get_config())
+    assert loaded.stop_after == 15
+    for mine, value in zip(path(loaded, jit_compile), expected, strict=False):
+        np.testing.assert_allclose(mine, value, rtol=2e-5, atol=1e-6)
+    for never, plain in zip(
+        *(path(kind(1e-2), False) for kind in (StoppingAdam, Adam)), strict=True
+    ):
+        np.testing.assert_array_equal(never, plain)
 
 
 def test_dense_gradients_take_the_fused_kernel():

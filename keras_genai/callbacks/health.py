@@ -183,7 +183,8 @@ def dead_codes(health: Health) -> str | None:
         return None
     return (
         f"Only {used} of {size} codes are used, so that reconstructions show less than they could: "
-        "restart dead codes (restart_below=0.1), use a smaller learning_rate, or fewer codes"
+        "restart dead codes (restart_below=0.1) for longer (a larger code_steps), use a smaller "
+        "learning_rate, or fewer codes"
     )
 
 

@@ -84,11 +84,8 @@ def active_units(
     places = np.arange(space.size)
     colours = ["C0" if variance > ACTIVE else "lightgrey" for variance in ranked]
     axes.bar(places, ranked, color=colours)
-    axes.axhline(ACTIVE, color="C3", linewidth=1)
-    axes.annotate(
-        f"active above {ACTIVE}", (1, ACTIVE), (-2, 3), xycoords=("axes fraction", "data"),
-        textcoords="offset points", ha="right", color="C3", fontsize=8,
-    )  # fmt: skip
+    axes.axhline(ACTIVE, color="C3", linewidth=1, label=f"active above {ACTIVE}")
+    axes.legend(loc="upper right", fontsize=8)  # where bars are lowest
     axes.set_yscale("log")
     every = -(-space.size // 40)
     axes.set_xticks(places[::every], [str(unit) for unit in order[::every]], fontsize=7)

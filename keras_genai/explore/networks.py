@@ -102,7 +102,9 @@ def saliency(
     Simonyan, Vedaldi, Zisserman, 2013, https://arxiv.org/abs/1312.6034, section 3: the map is
     max_c |dS / dx_c| over the colours c. S is a discriminator's score or, with `output`, a number
     of what the network gives, such as one latent of an encoder's mean. An encoder has no single
-    score: by default the map is the root of the sum of squares over all its latents.
+    score: by default the map is the root of the sum of squares over all its latents. Of an encoder
+    that gives a vector at each place of a grid, as that of a VQ-VAE, it is the vector in the
+    middle, and the map shows how far that one sees.
 
     Gradients say what would change the output, not what it is made of: where a ReLU is off or a
     sigmoid full they are small.
@@ -113,7 +115,8 @@ def saliency(
         network: The name of a network that looks at images; by default "encoder", if there is one,
             or the first that there is.
         output: Which of the network's numbers, of the first output if there are several. By default
-            all of an encoder's, and the first, the score, of any other network.
+            all of an encoder's (of a grid, those in the middle), and the first, the score, of any
+            other network.
         labels: `(N,)`, where the network asks for classes.
         smooth: Average the gradients over as many copies of the images with noise, about 50; 0 for
             the images themselves. Smilkov et al., 2017, https://arxiv.org/abs/1706.03825.
@@ -141,12 +144,14 @@ def saliency(
     faint = with_colours(images.mean(axis=-1, keepdims=True)) / 3.0
     over = np.minimum(faint + heat, 255.0).astype("uint8")
     single = len(outputs) == 1
+    of = f"output {outputs[0]}" if single else f"all {len(outputs)} outputs"
+    of += " in the middle" if output is None and len(seeing.output.shape) == 4 else ""
     return finish(
         sheet_figure(
             np.stack([with_colours(images), heat, over]),
             ["image", "gradient", "both"],
             [f"{value:.2f}" for value in values[:, outputs[0]]] if single else (),
-            f"{net.name}: {f'output {outputs[0]}' if single else f'all {len(outputs)} outputs'}, "
+            f"{net.name}: {of}, "
             f"{f'mean gradient at {smooth} noisy copies' if smooth else 'gradient'}",
             f"{'above: the output; ' if single else ''}each map in shares of its largest value",
         ),
@@ -211,9 +216,13 @@ def _numbers(outputs: tf.Tensor) -> tf.Tensor:
 
 def _outputs_of(net: keras.Model, output: int | None) -> list[int]:
     """Which numbers of the first output are looked at."""
-    count = int(np.prod(net.outputs[0].shape[1:]))
+    *grid, size = shape = net.outputs[0].shape[1:]
+    count = int(np.prod(shape))
+    if output is None and net.name != "encoder":
+        return [0]
     if output is None:
-        return [*range(count)] if net.name == "encoder" else [0]
+        middle = np.ravel_multi_index([side // 2 for side in grid], grid) if grid else 0
+        return [*range(middle * size, (middle + 1) * size)]
     if not isinstance(output, int | np.integer) or not 0 <= output < count:
         raise ValueError(
             f"`output` is the number of an output of {net.name}, 0 to {count - 1}. "

@@ -180,6 +180,12 @@ def test_noise_that_does_not_exist_is_refused():
         tiny("stacked_autoencoder", noise_level=1.0)
 
 
+@pytest.mark.parametrize("argument", ["num_layers", "stage_steps"])
+def test_a_stack_without_layers_or_stages_is_refused(argument):
+    with pytest.raises(ValueError, match=f"at least 1.*Received: .*{argument}=0"):
+        tiny("stacked_autoencoder", **{argument: 0})
+
+
 # Layer by layer ----------------------------------------------------------------------------------
 
 STAGES = {"num_layers": 3, "hidden_units": 8, "latent_dim": 4, "stage_steps": 2}

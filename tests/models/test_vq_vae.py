@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from contract_data import images, tiny
+from contract_data import eager, images, tiny
 
 from keras_genai import zoo
 from keras_genai.models.vaes import vq_vae
@@ -130,6 +130,26 @@ def test_restarts_draw_places_of_the_batch_at_random():
     np.testing.assert_array_equal(first, first[:, :1] + np.arange(4))
     assert len(counts) == 18 and counts.min() > 10 and counts.max() < 65
     assert not np.array_equal(first, second)
+
+
+def test_after_code_steps_only_the_prior_learns():
+    model = eager("vq_vae", data=images(), code_steps=2)
+    fixed = [*model.encoder.weights, *model.decoder.weights, *model.codebook.weights]
+
+    def moved():
+        """Whether each variable moves in a step: of the autoencoder, and of the prior."""
+        groups = fixed, model.prior.weights
+        before = [[v.numpy() for v in group] for group in groups]
+        model.train_step({"image": images(8)})
+        return [
+            [not np.array_equal(a, v) for a, v in zip(old, group, strict=True)]
+            for old, group in zip(before, groups, strict=True)
+        ]
+
+    for learning in (True, True, False, False):
+        of_codes, of_prior = moved()
+        assert all(of_codes) if learning else not any(of_codes)
+        assert all(of_prior)
 
 
 def test_perplexity_counts_codes():

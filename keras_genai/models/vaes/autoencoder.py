@@ -8,8 +8,9 @@ back what went in. The loss is the squared error of an image, in units of the mo
 
     reconstruction = E_x[sum((x - g(f(x)))^2)]
 
-g's last layer is linear. With tanh, whose slope vanishes near -1, dark images often ended in a
-decoder that says black for all of them, for good.
+The paper has grey values in [0, 1] from sigmoids, and their cross-entropy as the loss. Here g's
+last layer is linear, as the layer of the code is there and here. With tanh, whose slope vanishes
+near -1, dark images often ended in a decoder that says black for all of them, for good.
 
 With linear networks the best code would be that of principal components; these are not linear, and
 lose less with as many numbers. The paper starts its deep, fully connected networks from restricted

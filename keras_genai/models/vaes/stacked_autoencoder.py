@@ -17,6 +17,9 @@ The last stage moves all layers, from the place where the others have brought th
 
     fine_tuning = E_x[|x - g_1(... g_L(f_L(... f_1(x))))|^2]
 
+That is the fine-tuning of `autoencoder.py`'s paper; those above put a classifier on top and tune
+for its error. The weights of g_i are its own, not those of f_i transposed.
+
 Each of the first L stages takes `stage_steps` steps, the last one what is left of the training.
 Steps are counted in a variable that is saved with the model. Each step computes all losses, to be
 looked at, and multiplies all but that of its stage by 0. RMSprop, without momentum, does not move
@@ -78,6 +81,11 @@ class StackedAutoencoder(TransformModel):
         super().__init__(image_shape, seed, **kwargs)
         self.num_layers, self.hidden_units, self.latent_dim = num_layers, hidden_units, latent_dim
         self.stage_steps, self.noise_level = stage_steps, noise_level
+        if min(num_layers, stage_steps) < 1:
+            raise ValueError(
+                "`num_layers` and `stage_steps` are at least 1; without stages a training is that "
+                f"of `autoencoder`. Received: {num_layers=}, {stage_steps=}"
+            )
         if not 0.0 <= noise_level < 1.0:
             raise ValueError(
                 "`noise_level` is the share of a layer's input that is set to 0, at least 0 and "

@@ -16,18 +16,29 @@ reconstructions and x_p = G(z_p) with z_p ~ N(0, I) (equation 10):
     d_loss = E[softplus(-D(x))] + E[softplus(D(x~))] + E[softplus(D(x_p))]
     g_loss = E[softplus(-D(x~))] + E[softplus(-D(x_p))]
 
-Each network has a loss of its own (section 3, algorithm 1), all of the same weights:
+Each network has a loss of its own (section 3, algorithm 1), and all three are updated at once:
 
     encoder         kl + reconstruction
     decoder G       gamma reconstruction + g_loss
     discriminator   d_loss
 
 So the encoder learns nothing from the game, the prior is none of G's business, and D does not learn
-to make all images alike, by which `reconstruction` would be 0. Algorithm 1 has G ascend d_loss;
-g_loss has a gradient also when D is sure, as in `gan.py`. G stands between two aims: gamma is large
-for faithful reconstructions, small for sharp ones.
+to make all images alike, by which `reconstruction` would be 0. G stands between two aims: gamma is
+large for faithful reconstructions, small for sharp ones.
 
-G and D are those of `dcgan.py`, the encoder is that of `vae.py`. D_l is what D's last layer sees.
+Where this departs from the paper, or fills in what it leaves open ("the code" is that of its
+authors, https://github.com/andersbll/autoencoding_beyond_pixels):
+
+- Algorithm 1 has G ascend d_loss; g_loss has a gradient also when D is sure, as in `gan.py`. The
+  code ascends, and leaves out updates of G or D while the other is behind.
+- D_l is what D's last layer sees: its last convolution, normalised and through LeakyReLU. The code
+  takes the last convolution too, before normalisation.
+- `reconstruction` is the sum over the F values of an image, as a likelihood is. For gamma the code
+  has numbers from 1e-5, for eight times as many values, to 0.01.
+- D sees images and generated ones in two passes, each normalised by itself, as in `dcgan.py`. In
+  the code they are one batch.
+- G and D are those of `dcgan.py`, the encoder is that of `vae.py`, without batch normalisation, and
+  all have the Adam of `dcgan.py` in place of RMSProp at 3e-4.
 
 Shapes: B batch, H height, W width, C channels, F values of D's hidden layer, Z latent size.
 """
@@ -105,8 +116,11 @@ class VAEGAN(ImageModel):
         """Images (B, H, W, C) in [-1, 1] of latents (B, Z)."""
         return self.generator(z, training=training)
 
+    def draw(self, z):
+        return self.decode(z)
+
     def sample(self, n, seed):
-        return self.decode(tf.random.stateless_normal((n, self.latent_dim), seed))
+        return self.draw(tf.random.stateless_normal((n, self.latent_dim), seed))
 
     def losses_of(self, x, eps, z_p, training):
         """The four losses by name, of images (B, H, W, C) and noise (B, Z) for q and for p."""
