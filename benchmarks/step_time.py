@@ -37,9 +37,12 @@ BATCHES = {
     "acgan": 128,
     "infogan": 128,
     "vae": 128,
+    "cvae": 128,
+    "beta_vae": 128,
+    "iwae": 128,
     "char_rnn": 32,
 }
-LABELLED = ("cgan", "acgan")
+LABELLED = ("cgan", "acgan", "cvae")
 WARM_UP, STEPS = 3, 25
 
 

@@ -174,14 +174,18 @@ def test_likelihoods_are_measured_once_a_checkpoint_and_make_a_page(
 
 
 @pytest.mark.parametrize(
-    "name", ["gan", "dcgan", "lsgan", "wgan", "wgan_gp", "sngan", "cgan", "acgan", "infogan"]
-)
+    "name",
+    [
+        "gan", "dcgan", "lsgan", "wgan", "wgan_gp", "sngan", "cgan", "acgan", "infogan", "vae",
+        "cvae", "beta_vae", "iwae",
+    ],
+)  # fmt: skip
 def test_a_plain_model_has_as_many_parameters_as_the_recipe(name):
     classes = {"num_classes": 10} if zoo.info(name).task == "labels" else {}
     ours = zoo.get(name, image_shape=(28, 28, 1), **classes)
     plain = getattr(script("plain"), name)()
-    assert plain.generator.count_params() == ours.generator.count_params()
-    assert plain.discriminator.count_params() == ours.discriminator.count_params()
+    for network in ours.layers:
+        assert getattr(plain, network.name).count_params() == network.count_params()
 
 
 def test_steps_are_timed_on_the_recipes_batches_and_labels(monkeypatch):
