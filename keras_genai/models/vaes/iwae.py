@@ -21,7 +21,9 @@ Reparameterised once more it joins the rest:
     grad_phi L_K = E[sum_i v_i^2  (d log w_i / d z_i)  (d z_i / d phi)]
 
 Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives. Tucker, Lawson, Gu, Maddison,
-2018, https://arxiv.org/abs/1810.04152 (IWAE-DReG). The decoder's gradient is the one above.
+2018, https://arxiv.org/abs/1810.04152 (IWAE-DReG). The decoder's gradient is the one above. Both
+papers have draws that do not depend on each other, which batch normalisation in training joins a
+little.
 
 The networks and the likelihoods are those of `vae.py`. An image is encoded once and decoded K
 times: a step takes up to K times as long.
