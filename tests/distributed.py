@@ -112,7 +112,7 @@ def train_beta_vae(strategy):
 
     The kl is close to its capacity, and on both sides of it on the two replicas.
     """
-    model = make("beta_vae", strategy, capacity_steps=0)
+    model = make("beta_vae", strategy, capacity_steps=1)
     model.settle(images())
     for network in model.layers:
         for layer in network.layers:

@@ -64,4 +64,4 @@ def squared_gradient_norms(discriminator, x):
 
 def annealed(value, updates, steps):
     """What grows by equal steps from 0 to `value`, which it has from `steps` updates on."""
-    return value * (tf.minimum(1.0, tf.cast(updates, "float32") / steps) if steps else 1.0)
+    return value * tf.minimum(1.0, tf.cast(updates, "float32") / steps)
