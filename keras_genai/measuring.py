@@ -651,7 +651,7 @@ def likelihood_of(arguments: Mapping[str, Any]) -> str:
     Returns:
         A key of `LIKELIHOODS` in `zoo/cards.py`, or "" where the arguments do not say.
     """
-    return "binarized" if arguments.get("binarize") else arguments.get("likelihood", "")
+    return "binarized" if arguments.get("binarize") else str(arguments.get("likelihood", ""))
 
 
 def binarized(images: np.ndarray, seed: int) -> np.ndarray:
