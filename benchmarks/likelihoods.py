@@ -38,7 +38,7 @@ def finish(folder):
     """Measures a run, if that has not been done."""
     if is_measured(folder):
         return
-    from keras_genai import zoo  # not at the top: a table needs no TensorFlow
+    from keras_genai import zoo  # not at the top: --help needs no TensorFlow
 
     model = zoo.load(folder)
     config = json.loads((folder / "config.json").read_text("utf-8"))
@@ -56,7 +56,7 @@ def likelihoods(model, images, labels):
     """What `likelihood.json` holds of a model on images uint8 (N, H, W, C) and labels, or None."""
     from keras_genai import measuring, metrics
 
-    kind = measuring.likelihood_of(model)
+    kind = measuring.likelihood_of(model.get_config())
     if kind in ("bernoulli", "binarized"):
         # Grey values are no outcomes: a model that was trained on them is asked for the same.
         images, kind = measuring.binarized(images, SEED), "binarized"
@@ -125,9 +125,13 @@ def given(config):
 
 def bits(found):
     """The first of the numbers in bits a dimension, where it is of levels."""
+    from keras_genai import metrics
+
     if found["likelihood"] != "discretized_logistic":
         return ""
-    return f"{found['importance'][0]['nll'] / found['dimensions'] / math.log(2):.3f}"
+    return (
+        f"{metrics.bits_per_dimension(found['importance'][0]['nll'], found['dimensions'], 1):.3f}"
+    )
 
 
 def arguments_of(config):

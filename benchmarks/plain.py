@@ -5,6 +5,8 @@ Initial weights, learning rates and epsilons, on which the time of a step does n
 the recipes' everywhere.
 """
 
+import math
+
 import keras
 import tensorflow as tf
 from keras import layers
@@ -337,62 +339,149 @@ def infogan():
 class PlainVAE(keras.Model):
     """A VAE with an overridden `train_step`."""
 
-    def __init__(self, encoder, decoder):
+    loss_names = ("loss", "reconstruction", "kl")
+
+    def __init__(self, encoder, decoder, beta=1.0):
         super().__init__()
-        self.encoder, self.decoder = encoder, decoder
-        self.trackers = [keras.metrics.Mean(name=n) for n in ("loss", "reconstruction", "kl")]
+        self.encoder, self.decoder, self.beta = encoder, decoder, beta
+        self.trackers = [keras.metrics.Mean(name=name) for name in self.loss_names]
 
     @property
     def metrics(self):
         return self.trackers
 
     def train_step(self, x):
-        x_01 = (x + 1.0) / 2.0
         with tf.GradientTape() as tape:
             mu, log_var = self.encoder(x, training=True)
-            z = mu + tf.exp(0.5 * log_var) * keras.random.normal(tf.shape(mu))
-            p = self.decoder(z, training=True)
-            per_pixel = keras.losses.binary_crossentropy(x_01, p)
-            reconstruction = tf.reduce_mean(tf.reduce_sum(per_pixel, axis=(1, 2)))
-            kl = -0.5 * (1 + log_var - tf.square(mu) - tf.exp(log_var))
-            kl = tf.reduce_mean(tf.reduce_sum(kl, axis=1))
-            loss = reconstruction + kl
-        gradients = tape.gradient(loss, self.trainable_weights)
+            p = self.decoder(self.latents(mu, log_var), training=True)
+            losses = self.elbo(x, p, mu, log_var)
+        return self.update(tape, losses)
+
+    def latents(self, mu, log_var):
+        return mu + tf.exp(0.5 * log_var) * keras.random.normal(tf.shape(mu))
+
+    def elbo(self, x, p, mu, log_var):
+        reconstruction = tf.reduce_mean(nll_of_pixels(x, p))
+        kl = -0.5 * (1 + log_var - tf.square(mu) - tf.exp(log_var))
+        kl = tf.reduce_mean(tf.reduce_sum(kl, axis=1))
+        return reconstruction + self.beta * kl, reconstruction, kl
+
+    def update(self, tape, losses):
+        gradients = tape.gradient(losses[0], self.trainable_weights)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights))
-        for tracker, value in zip(self.trackers, (loss, reconstruction, kl), strict=True):
+        for tracker, value in zip(self.trackers, losses, strict=True):
             tracker.update_state(value)
         return {tracker.name: tracker.result() for tracker in self.trackers}
+
+
+def nll_of_pixels(x, p):
+    per_pixel = keras.losses.binary_crossentropy((x + 1.0) / 2.0, p)
+    return tf.reduce_sum(per_pixel, axis=(1, 2))
+
+
+class PlainCVAE(PlainVAE):
+    """Encoder and decoder are given the class."""
+
+    def train_step(self, data):
+        x, labels = data
+        classes = tf.one_hot(labels, 10)
+        with tf.GradientTape() as tape:
+            mu, log_var = self.encoder([x, classes], training=True)
+            z = self.latents(mu, log_var)
+            p = self.decoder(tf.concat([z, classes], 1), training=True)
+            losses = self.elbo(x, p, mu, log_var)
+        return self.update(tape, losses)
+
+
+class PlainIWAE(PlainVAE):
+    """Five draws of z an image, weighed by importance."""
+
+    loss_names = ("loss",)
+    draws = 5
+
+    def train_step(self, x):
+        with tf.GradientTape() as tape:
+            mu, log_var = self.encoder(x, training=True)
+            mu, log_var = (tf.repeat(values, self.draws, axis=0) for values in (mu, log_var))
+            z = self.latents(mu, log_var)
+            p = self.decoder(z, training=True)
+            log_p = log_normal(z, 0.0, 0.0) - nll_of_pixels(tf.repeat(x, self.draws, axis=0), p)
+            log_w = tf.reshape(log_p - log_normal(z, mu, log_var), (-1, self.draws))
+            bound = tf.reduce_logsumexp(log_w, axis=1) - tf.math.log(float(self.draws))
+            loss = -tf.reduce_mean(bound)
+        return self.update(tape, [loss])
+
+
+def log_normal(z, mu, log_var):
+    squares = tf.square(z - mu) * tf.exp(-log_var)
+    return -0.5 * tf.reduce_sum(squares + log_var + tf.math.log(2.0 * math.pi), axis=1)
 
 
 HALVE = {"kernel_size": 4, "strides": 2, "padding": "same"}
 
 
-def vae_encoder(outputs=2):
+def vae_networks(latent_dim=32, num_classes=0):
+    def normalized(x):
+        return layers.ReLU()(layers.BatchNormalization()(x))
+
+    inputs = x = keras.Input((28, 28, 1))
+    for filters in (32, 64):
+        x = normalized(layers.Conv2D(filters, **HALVE, use_bias=False)(x))
+    x = layers.Flatten()(x)
+    if num_classes:
+        inputs = [inputs, keras.Input((num_classes,))]
+        x = layers.Concatenate()([x, inputs[1]])
+    x = normalized(layers.Dense(256, use_bias=False)(x))
+    encoder = keras.Model(inputs, [layers.Dense(latent_dim)(x), layers.Dense(latent_dim)(x)])
+    z = keras.Input((latent_dim + num_classes,))
+    x = normalized(layers.Dense(256, use_bias=False)(z))
+    x = layers.Reshape((7, 7, 64))(layers.Dense(7 * 7 * 64, use_bias=False)(x))
+    x = layers.Conv2DTranspose(32, **HALVE, use_bias=False)(normalized(x))
+    p = layers.Conv2DTranspose(1, **HALVE, activation="sigmoid")(normalized(x))
+    return encoder, keras.Model(z, p)
+
+
+def compiled(model):
+    model.compile(keras.optimizers.Adam(1e-3))
+    return model
+
+
+def vae():
+    return compiled(PlainVAE(*vae_networks()))
+
+
+def beta_vae():
+    return compiled(PlainVAE(*vae_networks(latent_dim=10), beta=4.0))
+
+
+def cvae():
+    return compiled(PlainCVAE(*vae_networks(num_classes=10)))
+
+
+def iwae():
+    return compiled(PlainIWAE(*vae_networks()))
+
+
+def autoencoder_encoder():
     image = keras.Input((28, 28, 1))
     x = layers.Conv2D(32, **HALVE, activation="relu")(image)
     x = layers.Conv2D(64, **HALVE, activation="relu")(x)
     x = layers.Dense(256, activation="relu")(layers.Flatten()(x))
-    return keras.Model(image, [layers.Dense(32)(x) for _ in range(outputs)])
+    return keras.Model(image, layers.Dense(32)(x))
 
 
-def vae_decoder(activation=None):
+def autoencoder_decoder():
     z = keras.Input((32,))
     x = layers.Dense(256, activation="relu")(z)
     x = layers.Reshape((7, 7, 64))(layers.Dense(7 * 7 * 64, activation="relu")(x))
     x = layers.Conv2DTranspose(32, **HALVE, activation="relu")(x)
-    return keras.Model(z, layers.Conv2DTranspose(1, **HALVE, activation=activation)(x))
-
-
-def vae():
-    model = PlainVAE(vae_encoder(), vae_decoder("sigmoid"))
-    model.compile(keras.optimizers.Adam(1e-3))
-    return model
+    return keras.Model(z, layers.Conv2DTranspose(1, **HALVE)(x))
 
 
 def autoencoder():
     """Its loss is that of the recipe, but for a factor; trained by Keras's own `train_step`."""
     image = keras.Input((28, 28, 1))
-    model = keras.Model(image, vae_decoder()(vae_encoder(1)(image)[0]))
+    model = keras.Model(image, autoencoder_decoder()(autoencoder_encoder()(image)))
     model.compile(keras.optimizers.Adam(1e-3), "mse")
     return model
 
@@ -431,7 +520,7 @@ class PlainVAEGAN(PlainGAN):
 
 
 def vae_gan():
-    model = PlainVAEGAN(vae_encoder(), dcgan_generator(32), dcgan_discriminator())
+    model = PlainVAEGAN(vae_networks()[0], dcgan_generator(32), dcgan_discriminator())
     model.compile(adam(), adam(), adam())
     return model
 

@@ -37,12 +37,15 @@ BATCHES = {
     "acgan": 128,
     "infogan": 128,
     "vae": 128,
+    "cvae": 128,
+    "beta_vae": 128,
+    "iwae": 128,
     "autoencoder": 128,
     "vae_gan": 128,
     "vq_vae": 128,
     "char_rnn": 32,
 }
-LABELLED = ("cgan", "acgan")
+LABELLED = ("cgan", "acgan", "cvae")
 WARM_UP, STEPS = 3, 25
 
 

@@ -411,7 +411,9 @@ class _Images(_Subject):
         # Asked for the classes of the real images, the samples have the same balance.
         asks = self.model is not None and self.model.takes_labels
         self.labels: Any = source.labels[numbers] if asks else None
-        self.factors = factors_of(held, numbers)
+        # A model that is told the class need not find it in the image.
+        keys = [key for key in held.factors if not (asks and key == "label")]
+        self.factors = factors_of(held, numbers, keys)
         self.train: Any = None if train is None else reshape(train, shape)
         self.seed, self.name = seed, held.name
         named = default_extractor(held.name, shape) if features is None else extractor(features)
@@ -468,6 +470,8 @@ class _Images(_Subject):
                 "This is of a model with a method `encode`, and of data that say how their images "
                 "were made, such as 'shapes'."
             )
+        if name == "mig" and self.model.latent_dim < 2:
+            return "A gap is between two latents, and this model has one."
         return None
 
     def shortage(self, name: str) -> str | None:
@@ -475,6 +479,11 @@ class _Images(_Subject):
         least = self.LEAST.get(name, 1)
         if self.count < least:
             return f"{name} needs at least {least} images. Received: {self.count}"
+        if name == "mig" and (self.factors == self.factors[0]).all(0).any():
+            return (
+                "mig needs images whose factors all vary. "
+                f"Received: {self.count} images with one in common"
+            )
         return None
 
     @property
@@ -591,13 +600,14 @@ class _Images(_Subject):
     def _nll(self) -> tuple:
         x = self.real[:LIKELIHOODS]
         labels = None if self.labels is None else self.labels[:LIKELIHOODS]
-        kind = likelihood_of(self.model)
+        kind = likelihood_of(self.model.get_config())
         if kind == "binarized":
             x = binarized(x, self.seed)
         log_weights = importance_weights(self.model, x, IMPORTANCE_SAMPLES, self.seed, labels)
         values = metrics.importance_nll(log_weights)
         # Entries that are published say no more of the first kind.
-        features = f"nats, k={IMPORTANCE_SAMPLES}" + ("" if kind == "bernoulli" else f", {kind}")
+        said = "" if kind in ("", "bernoulli") else f", {kind}"
+        features = f"nats, k={IMPORTANCE_SAMPLES}{said}"
         facts = {"samples": len(x), "features": features, "resize": "none"}
         return values.mean(), float(values.std() / math.sqrt(len(x))), facts
 
@@ -627,17 +637,21 @@ def _thumbnails_of(source: Any, numbers: np.ndarray) -> np.ndarray:
     return np.concatenate([thumbnails(images_of(source, part)) for part in parts])
 
 
-def factors_of(source: Any, numbers: np.ndarray) -> np.ndarray:
-    """What made the items of these numbers, (N, F); without columns where data do not say."""
-    if not source.factors:
+def factors_of(source: Any, numbers: np.ndarray, keys: Sequence[str]) -> np.ndarray:
+    """What made the items of these numbers, by these keys: (N, F)."""
+    if not keys:
         return np.zeros((len(numbers), 0))
     items = source.gather(tf.constant(numbers))
-    return np.stack([items[key].numpy() for key in source.factors], axis=1)
+    return np.stack([items[key].numpy() for key in keys], axis=1)
 
 
-def likelihood_of(model: Any) -> str:
-    """Of what `model.log_weights` is the likelihood: a key of `LIKELIHOODS` in `zoo/cards.py`."""
-    return "binarized" if model.binarize else model.likelihood
+def likelihood_of(arguments: Mapping[str, Any]) -> str:
+    """Whose p(x) the `log_weights` of a model with these arguments bound.
+
+    Returns:
+        A key of `LIKELIHOODS` in `zoo/cards.py`, or "" where the arguments do not say.
+    """
+    return "binarized" if arguments.get("binarize") else str(arguments.get("likelihood", ""))
 
 
 def binarized(images: np.ndarray, seed: int) -> np.ndarray:

@@ -16,7 +16,9 @@ import tensorflow as tf
 from contract_data import images, labelled, text
 
 from keras_genai import distribution, zoo
+from keras_genai.data.images import to_model
 from keras_genai.layers import Dropout, SpectralDense
+from keras_genai.models.vaes.vae import gaussian_kl
 
 QUIET = {"batch_size": 8, "verbose": 0}
 REPLICATED = ("cgan", "char_rnn", "gan", "vae")
@@ -69,7 +71,7 @@ def two_replicas(folder):
     models = {name: make(name, strategy) for name in REPLICATED}
     found = {name: fit_and_evaluate(models[name], folder) for name in REPLICATED}
     found["equal_to_one_replica"] = {
-        "vae": [train_vae(strategy), train_vae(None)],
+        "beta_vae": [train_beta_vae(strategy), train_beta_vae(None)],
         "char_rnn": [train_char_rnn(strategy), train_char_rnn(None)],
     }
     found["equal_to_one_replica"]["vq_vae"], found["codes"] = codes(strategy)
@@ -105,10 +107,20 @@ def fit_and_evaluate(model, folder):
     }
 
 
-def train_vae(strategy):
-    """The weights after three steps of SGD without noise."""
-    model = make("vae", strategy)
+def train_beta_vae(strategy):
+    """The weights after three steps of SGD without noise, with fixed batch normalisation.
+
+    The kl is close to its capacity, and on both sides of it on the two replicas.
+    """
+    model = make("beta_vae", strategy, capacity_steps=1)
+    model.settle(images())
+    for network in model.layers:
+        for layer in network.layers:
+            layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+    model.capacity = float(np.mean(gaussian_kl(*model.encoder(to_model(images())))))
     use_sgd(model, 1e-3)
+    with model.distribute_strategy.scope():
+        model.optimizer.build(model.trainable_variables)
     model.normal = lambda shape: tf.zeros(shape)
     return weights_after_three_steps(model, images())
 

@@ -173,7 +173,9 @@ def test_likelihoods_are_measured_once_a_checkpoint_and_make_a_page(
     assert "`binarize=True`" in second and f"{found[1]['importance'][0]['nll']:.2f} ±" in second
 
 
-PLAIN = "gan dcgan lsgan wgan wgan_gp sngan cgan acgan infogan vae vae_gan vq_vae"
+PLAIN = """
+gan dcgan lsgan wgan wgan_gp sngan cgan acgan infogan vae cvae beta_vae iwae vae_gan vq_vae
+"""
 
 
 @pytest.mark.parametrize("name", PLAIN.split())

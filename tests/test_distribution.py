@@ -74,7 +74,7 @@ def test_evaluation_is_that_of_one_replica(found, name):
     assert two == pytest.approx(one, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["vae", "char_rnn", "vq_vae"])
+@pytest.mark.parametrize("name", ["beta_vae", "char_rnn", "vq_vae"])
 def test_training_is_that_of_one_replica(found, name):
     two, one = (np.array(run) for run in found["equal_to_one_replica"][name])
     np.testing.assert_allclose(two, one, rtol=0, atol=1e-6)

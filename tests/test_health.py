@@ -1,6 +1,7 @@
 """Trainings that go wrong are stopped or advised; healthy ones are left in peace."""
 
 import csv
+import re
 import string
 
 import keras
@@ -113,12 +114,30 @@ def test_a_collapsed_generator_is_noticed():
     assert ["nearly the same" in s and "collapsed" in s for s in advice(history)] == [True]
 
 
-def test_a_collapsed_posterior_is_noticed():
+def test_a_collapsed_posterior_is_noticed_and_what_is_advised_repairs_it():
     """Noise cannot be compressed: the kl is only a cost, and the code is given up."""
     noise = np.random.default_rng(0).integers(0, 256, (512, 8, 8, 1)).astype("uint8")
-    model = tiny("vae", latent_dim=10, learning_rate=3e-3)
+    sizes = {"latent_dim": 10, "learning_rate": 3e-3}
+    history = tiny("vae", **sizes).fit(noise, **LONG, **QUIET)
+    (sentence,) = [s for s in advice(history) if "posterior has collapsed" in s]
+    assert "0 of 10 latent units" in sentence
+    beta = float(re.search(r"beta_vae, which can weigh the kl less: beta=(\S+)$", sentence)[1])
+    model = tiny("beta_vae", **sizes, capacity=0.0, beta=beta)
     history = model.fit(noise, **LONG, **QUIET)
-    assert any("posterior has collapsed" in sentence for sentence in advice(history))
+    assert not any("posterior has collapsed" in sentence for sentence in advice(history))
+
+
+def test_a_posterior_that_is_still_held_down_has_not_collapsed():
+    """Of few nats few units are active. When they are all given, it is to be said."""
+    model = tiny("beta_vae", data=images(), capacity=20.0, capacity_steps=100)
+    watch = health.Health(model.prepare(model.open_data(images()).train))
+    watch.set_model(model)
+    model.encode = lambda images: np.zeros((len(images), 4))
+    assert health.posterior_collapse(watch) is None
+    model.updates.assign(100)
+    assert health.posterior_collapse(watch).endswith("use a smaller learning_rate")
+    model.capacity = 0.0
+    assert health.posterior_collapse(watch).endswith("less: beta=0.4 in place of 4")
 
 
 def test_dead_codes_are_noticed_and_restarts_revive_them():

@@ -157,6 +157,9 @@ def posterior_collapse(health: Health) -> str | None:
     has_posterior = "kl" in health.model.loss_names or hasattr(health.model, "log_weights")
     if not has_posterior or not hasattr(health.model, "encode"):
         return None
+    growing = getattr(health.model, "capacity", 0.0) > 0.0
+    if growing and float(health.model.updates) < health.model.capacity_steps:
+        return None  # few are meant to be active yet
     if health.model.takes_labels:
         labels = health.items["label"]
         means = health.model.encode(health.examples, labels)
@@ -169,8 +172,17 @@ def posterior_collapse(health: Health) -> str | None:
         return None
     return (
         f"The posterior has collapsed: {active} of {means.shape[1]} latent units depend on the "
-        "data; weigh the kl less, let it grow over the first epochs, or use a smaller latent_dim"
+        f"data; {_against_collapse(health.model)}"
     )
+
+
+def _against_collapse(model: Any) -> str:
+    """What revives latents that are given up, or never were of use."""
+    if not hasattr(model, "beta") and not model.takes_labels:
+        return "use a smaller learning_rate, or beta_vae, which can weigh the kl less: beta=0.1"
+    if model.takes_labels or getattr(model, "capacity", 0.0):
+        return "use a smaller learning_rate"
+    return f"weigh the kl less: beta={0.1 * model.beta:.2g} in place of {model.beta:g}"
 
 
 def dead_codes(health: Health) -> str | None:

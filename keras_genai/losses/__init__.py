@@ -1,5 +1,5 @@
 """Losses that models share: pure functions."""
 
-from keras_genai.losses.penalties import gradient_penalty, r1_penalty
+from keras_genai.losses.penalties import annealed, gradient_penalty, r1_penalty
 
-__all__ = ["gradient_penalty", "r1_penalty"]
+__all__ = ["annealed", "gradient_penalty", "r1_penalty"]

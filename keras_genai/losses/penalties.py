@@ -1,4 +1,4 @@
-"""Penalties on the gradient of a discriminator (or critic) D by the images it looks at.
+"""Penalties on the gradient of a discriminator (or critic) D, and weights that grow.
 
 In `gradient_penalty` and `r1_penalty` D is anything that is called as `D(x, training=True)` and
 gives one score an image, (B, 1). The gradient of an image's score is that of the sum of all scores
@@ -60,3 +60,8 @@ def squared_gradient_norms(discriminator, x):
         scores = discriminator(x, training=True)  # B 1
     gradient = tf.cast(tape.gradient(scores, x), "float32")  # B H W C
     return tf.reduce_sum(gradient**2, axis=[1, 2, 3])
+
+
+def annealed(value, updates, steps):
+    """What grows by equal steps from 0 to `value`, which it has from `steps` updates on."""
+    return value * tf.minimum(1.0, tf.cast(updates, "float32") / steps)

@@ -362,6 +362,13 @@ class GenerativeModel(keras.Model):
         number = int(self.first_broken.numpy())
         return self.layers[number - 1].name if number else ""
 
+    def counter(self, name: str) -> keras.Variable:
+        """A count of updates that is saved with the model; `build_networks` makes it.
+
+        That of the optimizer begins anew when the model is compiled anew.
+        """
+        return keras.Variable(0.0, trainable=False, aggregation="only_first_replica", name=name)
+
     def averaged(self, network: keras.Model) -> keras.Model:
         """A copy of `network` that `minimize` moves as its average over the steps.
 
@@ -369,10 +376,8 @@ class GenerativeModel(keras.Model):
         """
         if not self.ema_decay:
             return network
-        # Not the optimizer's count, which begins anew when the model is compiled anew.
         name = f"updates_of_{network.name}"
-        updates = keras.Variable(0.0, trainable=False, aggregation="only_first_replica", name=name)
-        setattr(self, name, updates)
+        setattr(self, name, self.counter(name))
         average = keras.models.clone_model(network)
         average.set_weights(network.get_weights())
         average.trainable = False

@@ -12,7 +12,7 @@ from typing import Any
 from keras_genai._text import BETWEEN_TEXTS, number, with_spread
 from keras_genai.data.loading import KNOWN
 from keras_genai.data.loading import names as embedded
-from keras_genai.measuring import MEANINGS
+from keras_genai.measuring import MEANINGS, likelihood_of
 from keras_genai.zoo import registry
 
 # Metrics that say how much of the training set comes back, and beyond what that is a sign of it:
@@ -21,7 +21,7 @@ MEMORISATION = {"closer_to_train": 3, "copies": 0.01, "longest_copy": 100}
 # Samples of which no larger share looks real (precision) are far from all images, of the training
 # as well: that they are not close to those says nothing.
 FAR_OFF = 0.01
-# Whose p(x) `nll` is, by what `keras_genai.measuring.likelihood_of` says of a model.
+# Whose p(x) `nll` is, by what `keras_genai.measuring.likelihood_of` says.
 LIKELIHOODS = {
     "bernoulli": "of images made black and white at random, each pixel white with its grey value "
     "as the probability, averaged over all ways to do so: numbers of images made so once and for "
@@ -263,8 +263,7 @@ def _likelihood(entry: Mapping[str, Any]) -> str:
     """Whose p(x) `nll` is; entries of early versions lack arguments, which have their defaults."""
     parameters = registry.info(entry["recipe"]).parameters
     defaults = {parameter["name"]: parameter["default"] for parameter in parameters}
-    arguments = {**defaults, **entry["arguments"]}
-    kind = "binarized" if arguments.get("binarize") else str(arguments.get("likelihood"))
+    kind = likelihood_of({**defaults, **entry["arguments"]})
     whose = LIKELIHOODS.get(kind, "of this recipe's own model of pixels")
     return f"{whose}, given their class" if entry["task"] == "labels" else whose
 

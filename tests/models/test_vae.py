@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from contract_data import images, tiny
+from contract_data import images, labelled, tiny
 
 from keras_genai import zoo
 from keras_genai.metrics import importance_nll
@@ -224,6 +224,18 @@ def test_more_draws_make_a_tighter_bound():
     assert elbo + 5 * error < two < ten - 5 * error < ten + 5 * error < log_p(x)[0]
     assert elbo == pytest.approx(-float(terms["reconstruction"] + terms["kl"]), abs=10 * error)
     assert -importance_nll(weights.reshape(-1, 1))[0] == pytest.approx(log_p(x)[0], abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["vae", "cvae"])
+def test_the_weights_of_an_image_depend_on_no_other(name):
+    data = labelled(4)
+    model, classes = tiny(name, data=data), ([0, 1, 2, 0],) if name == "cvae" else ()
+    x = tf.Variable(tf.cast(data.train.arrays()["image"], "float32") / 127.5 - 1)
+    eps = np.random.default_rng(0).normal(size=(3, 4, 4)).astype("float32")
+    with tf.GradientTape() as tape:
+        weights = model.log_weights(x, eps, *classes)[:, 1]
+    moved = np.abs(tape.gradient(weights, x)).max((1, 2, 3)) > 0
+    assert moved.tolist() == [False, True, False, False]
 
 
 # Binarisation -----------------------------------------------------------------------------------

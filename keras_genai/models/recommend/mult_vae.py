@@ -28,6 +28,7 @@ import tensorflow as tf
 from keras import layers
 
 from keras_genai.layers import Dropout
+from keras_genai.losses import annealed
 from keras_genai.models.base import jit_compile_default, network
 from keras_genai.models.ratings_model import RatingsModel
 from keras_genai.models.vaes.vae import gaussian_kl
@@ -60,11 +61,6 @@ def multinomial_nll(x, logits):
     The multinomial coefficient, which no weight changes, is left out.
     """
     return -tf.reduce_sum(x * tf.nn.log_softmax(logits), axis=1)
-
-
-def annealed(beta, step, anneal_steps):
-    """The weight of the KL at a step, counted from 0: 0 at first, beta from `anneal_steps` on."""
-    return beta * tf.minimum(1.0, tf.cast(step, "float32") / anneal_steps)
 
 
 @keras.saving.register_keras_serializable("keras_genai")
@@ -102,10 +98,7 @@ class MultVAE(RatingsModel):
         num_items = len(self.item_ids)
         self.encoder = encoder(num_items, self.units, self.latent_dim, self.dropout)
         self.decoder = decoder(num_items, self.units, self.latent_dim)
-        # Not the optimizer's count, which begins anew when the model is compiled anew.
-        self.updates = keras.Variable(
-            0, dtype="int64", trainable=False, aggregation="only_first_replica", name="updates"
-        )
+        self.updates = self.counter("updates")
 
     def call(self, x, training=False):
         """Logits (B, I) of all items, from histories (B, I) and the mean of their latents."""
@@ -127,7 +120,7 @@ class MultVAE(RatingsModel):
             kl = tf.reduce_mean(gaussian_kl(mu, log_var))
             loss = reconstruction + beta * kl
         self.minimize(tape, loss, self.encoder, self.decoder)
-        self.updates.assign_add(1)
+        self.updates.assign_add(1.0)
         return self.log({"reconstruction": reconstruction, "kl": kl}, total=loss)
 
     def test_step(self, data):

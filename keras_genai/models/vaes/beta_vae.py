@@ -16,15 +16,17 @@ Understanding disentangling in beta-VAE. Burgess, Higgins, Pal, Matthey, Watters
 Lerchner, 2018, https://arxiv.org/abs/1804.03599
 
     loss = reconstruction + beta |kl - C|                                            equation 8
-    C = capacity * min(1, step / capacity_steps)
+    C = capacity min(1, updates / capacity_steps)
 
-(their gamma is `beta` here). The kl is held at C nats, which grow with the steps of training: the
-factors that gain most come first, one after another, each into a latent that is free. Since no kl
-is negative, a capacity of 0 is the loss of Higgins et al. The kl is the mean of the batch, and step
-is the optimizer's own count, so that a run that is continued goes on with the same C.
+(their gamma is `beta` here). The kl, a mean over the batch, is held at C nats, which grow in
+training: the factors that gain most come first, one after another, each into a latent that is free.
+Since no kl is negative, a capacity of 0 is the loss of Higgins et al.
 
-Whether it has come to that is measured where factors are known, as in the data set "shapes": `mig`
-of `keras_genai.measure`.
+Both losses have uses beyond their papers. A beta below 1 or a capacity keeps latents that a VAE's
+own loss would give up (a collapsed posterior).
+
+Whether latents stand for factors is measured where these are known, as in the data set "shapes":
+`mig` of `keras_genai.measure`.
 
 Shapes: B batch, H height, W width, C channels, Z latent size.
 """
@@ -34,16 +36,23 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
+from keras_genai import distribution
 from keras_genai.data.images import to_model
+from keras_genai.losses import annealed
 from keras_genai.models.base import jit_compile_default
 from keras_genai.models.vaes.vae import VAE
 from keras_genai.optimizers import adam
 from keras_genai.zoo.registry import register
 
 
-def beta_loss(terms, beta, capacity):
-    """Equation 8 of Burgess et al.: a scalar from `reconstruction` and `kl`, in nats."""
-    return terms["reconstruction"] + beta * tf.abs(terms["kl"] - capacity)
+def beta_loss(terms, beta, capacity, batch_kl):
+    """Equation 8 of Burgess et al.: a scalar from `reconstruction` and `kl`, in nats.
+
+    Where replicas share a batch, each has its own `kl`. That of the whole batch, `batch_kl`, says
+    for all of them on which side of C it is.
+    """
+    side = tf.stop_gradient(tf.sign(batch_kl - capacity))
+    return terms["reconstruction"] + beta * side * (terms["kl"] - capacity)
 
 
 @keras.saving.register_keras_serializable("keras_genai")
@@ -54,7 +63,7 @@ class BetaVAE(VAE):
         image_shape: (H, W, C), for convolutions multiples of 4, or None: from the data.
         beta: What a nat of kl costs; with `capacity` what a nat too few costs too.
         capacity: C at last, in nats; 0 for the loss of Higgins et al.
-        capacity_steps: Steps in which C grows to `capacity`.
+        capacity_steps: Updates in which C grows from 0 to `capacity`.
         latent_dim: Z.
         architecture: "convolutional" or "dense", fully connected.
         base_filters: Of convolutions: channels at half the image's size; twice that at a quarter.
@@ -85,18 +94,25 @@ class BetaVAE(VAE):
         )  # fmt: skip
         self.beta, self.capacity, self.capacity_steps = beta, capacity, capacity_steps
 
-    def current_capacity(self):
-        """C in nats, a scalar, before the optimizer's next step."""
-        step = tf.cast(self.optimizer_of("encoder").iterations, "float32")
-        return self.capacity * tf.minimum(1.0, step / self.capacity_steps)
+    def build_networks(self):
+        super().build_networks()
+        self.updates = self.counter("updates")
+
+    def loss_of(self, terms, count):
+        """The loss, a scalar, of the `elbo_terms` of `count` images."""
+        capacity = annealed(self.capacity, self.updates.value, self.capacity_steps)
+        (batch_kl,) = distribution.means_over_batch([terms["kl"]], count)
+        return beta_loss(terms, self.beta, capacity, batch_kl)
 
     def train_step(self, data):
         x = self.observed(to_model(data["image"]), self.uniform)  # B H W C
-        eps = self.normal((tf.shape(x)[0], self.latent_dim))  # B Z
+        batch_size = tf.shape(x)[0]
+        eps = self.normal((batch_size, self.latent_dim))  # B Z
         with tf.GradientTape() as tape:
             terms = self.elbo_terms(x, eps, training=True)
-            loss = beta_loss(terms, self.beta, self.current_capacity())
+            loss = self.loss_of(terms, batch_size)
         self.minimize(tape, loss, self.encoder, self.decoder)
+        self.updates.assign_add(1.0)
         return self.log(terms, total=loss)
 
     def test_step(self, data):
@@ -104,8 +120,7 @@ class BetaVAE(VAE):
         batch_size = tf.shape(x)[0]
         eps = self.fixed_normal((batch_size, self.latent_dim))
         terms = self.elbo_terms(x, eps, training=False)
-        loss = beta_loss(terms, self.beta, self.current_capacity())
-        return self.log(terms, total=loss, count=batch_size)
+        return self.log(terms, total=self.loss_of(terms, batch_size), count=batch_size)
 
 
 @register(

@@ -12,7 +12,7 @@ and p(x|z, y), and the loss is the negative of a bound on log p(x|y) (equation 4
     loss = reconstruction + kl  >=  -log p(x|y)
 
 The prior is N(0, I) whatever the class, as in the semi-supervised VAE of Kingma et al. (2014,
-https://arxiv.org/abs/1406.5298); section 4.1 allows for it. Then z is what an image has beside its
+https://arxiv.org/abs/1406.5298); section 4 allows for it. Then z is what an image has beside its
 class, such as slant and stroke, and one z drawn with all classes is one hand's writing. The bound
 is not one on log p(x), since the class says something of the image.
 
@@ -88,11 +88,15 @@ class CVAE(VAE):
     def call(self, x, classes, training=False):
         """Reconstructs images (B, H, W, C) in [-1, 1] of one-hot classes (B, K)."""
         mu, _ = self.encoder([self.most_probable(x), classes], training=training)
-        return self.draw(mu, classes)
+        return self.decode(mu, classes, training=training)
+
+    def decode(self, z, classes, training=False):
+        """The expected images (B, H, W, C) in [-1, 1] of latents (B, Z) and classes (B, K)."""
+        outputs = self.decoder(tf.concat([z, classes], 1), training=training)
+        return expected_image(self.likelihood, outputs)
 
     def draw(self, z, classes):
-        """The expected images (B, H, W, C) in [-1, 1] of latents (B, Z) and classes (B, K)."""
-        return expected_image(self.likelihood, self.decoder(tf.concat([z, classes], 1)))
+        return self.decode(z, classes)
 
     def sample(self, n, seed, labels):
         z = tf.random.stateless_normal((n, self.latent_dim), seed)

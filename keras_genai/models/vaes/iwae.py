@@ -14,14 +14,16 @@ gradient weighs those of the draws by their normalised weights v_i = w_i / sum_j
     grad L_K = E[sum_i v_i grad log w_i]                                             section 3
 
 For the encoder's parameters phi, `doubly_reparameterized=True` takes another estimate of the same
-gradient. log w_i depends on phi through z_i, and directly, in log q(z_i|x). The direct part is
-nothing but noise for one draw, and grows beside the rest with K. Reparameterised once more it is
-part of
+gradient. log w_i depends on phi through z_i, and directly, in log q(z_i|x). With one draw the
+direct part is noise of mean 0; with more it hides the rest, the more the larger K is.
+Reparameterised once more it joins the rest:
 
     grad_phi L_K = E[sum_i v_i^2  (d log w_i / d z_i)  (d z_i / d phi)]
 
 Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives. Tucker, Lawson, Gu, Maddison,
-2018, https://arxiv.org/abs/1810.04152, section 4. The decoder's gradient is the one above.
+2018, https://arxiv.org/abs/1810.04152 (IWAE-DReG). The decoder's gradient is the one above. Both
+papers have draws that do not depend on each other, which batch normalisation in training joins a
+little.
 
 The networks and the likelihoods are those of `vae.py`. An image is encoded once and decoded K
 times: a step takes up to K times as long.

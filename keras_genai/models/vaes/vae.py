@@ -43,7 +43,7 @@ from keras_genai.zoo.registry import register
 TWO = {"kernel_size": 4, "strides": 2, "padding": "same"}
 IMAGE_AXES = (-3, -2, -1)
 HALF_LEVEL = 1.0 / 255.0  # in [-1, 1]
-LEAST_LOG_SCALE = -7.0  # a logistic as narrow as a hundredth of a level
+LEAST_LOG_SCALE = -7.0  # a ninth of a level: all but 3 % of the logistic then lies in one bin
 
 
 def normalized(x):

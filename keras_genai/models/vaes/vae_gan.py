@@ -37,8 +37,8 @@ authors, https://github.com/andersbll/autoencoding_beyond_pixels):
   has numbers from 1e-5, for eight times as many values, to 0.01.
 - D sees images and generated ones in two passes, each normalised by itself, as in `dcgan.py`. In
   the code they are one batch.
-- G and D are those of `dcgan.py`, the encoder is that of `vae.py`, without batch normalisation, and
-  all have the Adam of `dcgan.py` in place of RMSProp at 3e-4.
+- G and D are those of `dcgan.py`, the encoder is that of `vae.py`, and all have the Adam of
+  `dcgan.py` in place of RMSProp at 3e-4.
 
 Shapes: B batch, H height, W width, C channels, F values of D's hidden layer, Z latent size.
 """
