@@ -357,6 +357,9 @@ class PlainVAE(keras.Model):
             kl = -0.5 * (1 + log_var - tf.square(mu) - tf.exp(log_var))
             kl = tf.reduce_mean(tf.reduce_sum(kl, axis=1))
             loss = reconstruction + kl
+        return self.update(tape, loss, reconstruction, kl)
+
+    def update(self, tape, loss, reconstruction, kl):
         gradients = tape.gradient(loss, self.trainable_weights)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights))
         for tracker, value in zip(self.trackers, (loss, reconstruction, kl), strict=True):
@@ -377,6 +380,34 @@ def vae():
     x = layers.Conv2DTranspose(32, 4, **options)(x)
     p = layers.Conv2DTranspose(1, 4, strides=2, padding="same", activation="sigmoid")(x)
     model = PlainVAE(encoder, keras.Model(z, p))
+    model.compile(keras.optimizers.Adam(1e-3))
+    return model
+
+
+class PlainMultVAE(PlainVAE):
+    """A VAE of histories: a multinomial likelihood, and a KL whose weight grows."""
+
+    def train_step(self, x):
+        beta = 0.2 * tf.minimum(1.0, tf.cast(self.optimizer.iterations, "float32") / 1000.0)
+        with tf.GradientTape() as tape:
+            mu, log_var = self.encoder(x, training=True)
+            z = mu + tf.exp(0.5 * log_var) * keras.random.normal(tf.shape(mu))
+            log_p = tf.nn.log_softmax(self.decoder(z, training=True))
+            reconstruction = -tf.reduce_mean(tf.reduce_sum(x * log_p, axis=1))
+            kl = -0.5 * (1 + log_var - tf.square(mu) - tf.exp(log_var))
+            kl = tf.reduce_mean(tf.reduce_sum(kl, axis=1))
+            loss = reconstruction + beta * kl
+        return self.update(tape, loss, reconstruction, kl)
+
+
+def mult_vae():
+    history = keras.Input((400,))
+    x = layers.Dropout(0.5)(layers.UnitNormalization()(history))
+    x = layers.Dense(600, activation="tanh")(x)
+    encoder = keras.Model(history, [layers.Dense(200)(x), layers.Dense(200)(x)])
+    z = keras.Input((200,))
+    x = layers.Dense(600, activation="tanh")(z)
+    model = PlainMultVAE(encoder, keras.Model(z, layers.Dense(400)(x)))
     model.compile(keras.optimizers.Adam(1e-3))
     return model
 
