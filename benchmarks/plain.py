@@ -625,6 +625,34 @@ def vq_vae():
     return model
 
 
+class PlainMultVAE(PlainVAE):
+    """A VAE of histories: a multinomial likelihood, and a KL whose weight grows."""
+
+    def train_step(self, x):
+        beta = 0.2 * tf.minimum(1.0, tf.cast(self.optimizer.iterations, "float32") / 1000.0)
+        with tf.GradientTape() as tape:
+            mu, log_var = self.encoder(x, training=True)
+            z = mu + tf.exp(0.5 * log_var) * keras.random.normal(tf.shape(mu))
+            log_p = tf.nn.log_softmax(self.decoder(z, training=True))
+            reconstruction = -tf.reduce_mean(tf.reduce_sum(x * log_p, axis=1))
+            kl = -0.5 * (1 + log_var - tf.square(mu) - tf.exp(log_var))
+            kl = tf.reduce_mean(tf.reduce_sum(kl, axis=1))
+            loss = reconstruction + beta * kl
+        return self.update(tape, (loss, reconstruction, kl))
+
+
+def mult_vae():
+    history = keras.Input((400,))
+    x = layers.Dropout(0.5)(layers.UnitNormalization()(history))
+    x = layers.Dense(600, activation="tanh")(x)
+    encoder = keras.Model(history, [layers.Dense(200)(x), layers.Dense(200)(x)])
+    z = keras.Input((200,))
+    x = layers.Dense(600, activation="tanh")(z)
+    model = PlainMultVAE(encoder, keras.Model(z, layers.Dense(400)(x)))
+    model.compile(keras.optimizers.Adam(1e-3))
+    return model
+
+
 def char_rnn():
     ids = keras.Input((100,), dtype="int32")
     x = layers.GRU(256, return_sequences=True)(layers.Embedding(65, 64)(ids))

@@ -43,6 +43,7 @@ BATCHES = {
     "autoencoder": 128,
     "vae_gan": 128,
     "vq_vae": 128,
+    "mult_vae": 100,
     "char_rnn": 32,
 }
 LABELLED = ("cgan", "acgan", "cvae")
@@ -57,6 +58,8 @@ def measure_ours(name, **overrides):
     rng = np.random.default_rng(0)
     if name == "char_rnn":
         dataset = data.load(["".join(map(chr, rng.integers(32, 97, 100 * 1000 + 1)))])
+    elif name == "mult_vae":
+        dataset = data.load("tastes")  # 800 users, 400 items
     else:
         images = rng.integers(0, 256, (2560, 28, 28, 1), "uint8")
         labels = rng.integers(0, 10, 2560) if name in LABELLED else None
@@ -76,6 +79,8 @@ def measure_plain(name):
     if name == "char_rnn":
         ids = rng.integers(0, 65, (1000, 101)).astype("int32")
         arrays = (ids[:, :-1], ids[:, 1:])
+    elif name == "mult_vae":
+        arrays = ((rng.random((800, 400)) < 0.06).astype("float32"),)
     else:
         arrays = (rng.integers(0, 256, (2560, 28, 28, 1)).astype("float32") / 127.5 - 1.0,)
         if name in LABELLED:

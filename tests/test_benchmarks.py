@@ -191,6 +191,15 @@ def test_a_plain_model_has_as_many_parameters_as_the_recipe(name):
         assert counts[0] == counts[1], network
 
 
+@pytest.mark.parametrize(("name", "of_data"), [
+    ("vae", {"image_shape": (28, 28, 1)}), ("mult_vae", {"catalogue": json.dumps([*range(400)])}),
+])  # fmt: skip
+def test_a_plain_autoencoder_has_as_many_parameters_as_the_recipe(name, of_data):
+    ours, plain = zoo.get(name, **of_data), getattr(script("plain"), name)()
+    assert plain.encoder.count_params() == ours.encoder.count_params()
+    assert plain.decoder.count_params() == ours.decoder.count_params()
+
+
 def test_steps_are_timed_on_the_recipes_batches_and_labels(monkeypatch):
     monkeypatch.syspath_prepend(FOLDER)
     step_time = script("step_time")
@@ -221,13 +230,15 @@ def test_recommenders_are_compared_on_users_that_nothing_was_chosen_by(monkeypat
         assert {*chosen_by} == {*range(61)} - {*tested}
     ks = {"Recall@5": ("recall", 5), "NDCG@100": ("ndcg", 10)}
     monkeypatch.setattr(recommend, "METRICS", ks)
-    best = lambda parts, epochs, seed: recommend.wanted(parts.test) + epochs  # noqa: E731
+    best = lambda parts, epochs, seed: (recommend.wanted(parts.test), "3 weights")  # noqa: E731
     monkeypatch.setattr(recommend, "mult_vae", best)
     source = data.load_ratings(ratings(61), held_out=0).train
-    found, weights = recommend.compare(source, 3)
-    page = recommend.page(found, weights, source, 3)
+    found, weights, cost = recommend.compare(source, 3)
+    page = recommend.page(found, weights, cost, source, 3)
     assert "| `mult_vae` | 1.0000 ± 0.0000 | 1.0000 ± 0.0000 |" in page
     assert f"the {len(source) - len(source) // 6} tested users" in page
+    assert "3 epochs, one training a fold (the last: 3 weights)" in page
+    assert {*recommend.ARGUMENTS} <= {p["name"] for p in zoo.info("mult_vae").parameters}
     mine, others = found["mult_vae"]["Recall@5"], found["EASE"]["Recall@5"]
     assert f"| `mult_vae` - EASE | {(mine - others).mean():+.4f} ±" in page
     assert len(weights) == 5 and others.mean() > found["popularity"]["Recall@5"].mean()

@@ -27,6 +27,30 @@ def test_multinomial_nll_is_that_of_numpy():
     np.testing.assert_allclose(got, expected, rtol=1e-10)
 
 
+def test_the_networks_are_those_of_the_paper():
+    """Of the normalised history, through one hidden layer of tanh on each side; half is dropped."""
+    model, x = built(), ratings(5).astype("float32")
+    w1, b1, w_mu, b_mu, w_var, b_var = model.encoder.get_weights()
+    hidden = np.tanh(x / np.sqrt(x.sum(1, keepdims=True)) @ w1 + b1)
+    mu, log_var = model.encoder(x)
+    np.testing.assert_allclose(mu, hidden @ w_mu + b_mu, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(log_var, hidden @ w_var + b_var, rtol=1e-4, atol=1e-6)
+    w1, b1, w2, b2 = model.decoder.get_weights()
+    logits = np.tanh(mu @ w1 + b1) @ w2 + b2
+    np.testing.assert_allclose(model(x), logits, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(model.score(x > 0), model(x))
+    drops = [
+        layer.rate for layer in model.encoder.layers if isinstance(layer, keras.layers.Dropout)
+    ]
+    assert drops == [0.5]
+    assert np.abs(model.encoder(x, training=True)[0] - mu).max() > 1e-3
+
+    model = built(linear=True)
+    w_mu, b_mu, _, _, w, b = (*model.encoder.get_weights(), *model.decoder.get_weights())
+    logits = (x / np.sqrt(x.sum(1, keepdims=True)) @ w_mu + b_mu) @ w + b
+    np.testing.assert_allclose(model(x), logits, rtol=1e-4, atol=1e-6)
+
+
 def test_beta_grows_to_its_end_and_stays():
     steps = np.array([0, 1, 5, 10, 11, 1000])
     betas = [float(mult_vae.annealed(0.2, step, 10)) for step in steps]

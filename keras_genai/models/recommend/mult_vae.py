@@ -14,7 +14,8 @@ Probability given to one item is taken from the others, which makes this likelih
 q(z|x) = N(mu, sigma^2) comes of the history divided by its length sqrt(N), of which half the items
 are dropped in training. beta grows by equal steps from 0 to its final value, 0.2 or less: with 1,
 the bound of a VAE, the KL outweighs what few likes tell of a user (section 2.2.2). What is given up
-is drawing users from the prior, which are vaguer than real ones.
+is drawing users from the prior, which are vaguer than real ones. With `linear=True` there are no
+hidden layers: mu and log sigma^2 are linear in the divided history, and f in z.
 
 Items are ranked by f(mu), mu of the items that the user likes already (section 2.4). Tests show the
 model the fold-in part of users it was not trained on: `reconstruction` is then -log p of the target
@@ -37,21 +38,23 @@ from keras_genai.zoo.registry import register
 
 
 @network
-def encoder(num_items, units, latent_dim, dropout):
+def encoder(num_items, units, latent_dim, linear, dropout):
     """Histories (B, I) of 0 and 1 to mu and log_var, each (B, Z)."""
     history = keras.Input((num_items,))
     x = Dropout(dropout)(layers.UnitNormalization()(history))
-    x = layers.Dense(units, activation="tanh")(x)
+    if not linear:
+        x = layers.Dense(units, activation="tanh")(x)
     mu = layers.Dense(latent_dim, dtype="float32")(x)
     log_var = layers.Dense(latent_dim, dtype="float32")(x)
     return keras.Model(history, [mu, log_var])
 
 
 @network
-def decoder(num_items, units, latent_dim):
+def decoder(num_items, units, latent_dim, linear):
     """Latents (B, Z) to logits of the items (B, I)."""
-    z = keras.Input((latent_dim,))
-    x = layers.Dense(units, activation="tanh")(z)
+    x = z = keras.Input((latent_dim,))
+    if not linear:
+        x = layers.Dense(units, activation="tanh")(x)
     return keras.Model(z, layers.Dense(num_items, dtype="float32")(x))
 
 
@@ -71,6 +74,7 @@ class MultVAE(RatingsModel):
         catalogue: The items' ids as a JSON list, or None: from the data.
         latent_dim: Z.
         units: Width of the hidden layer on each side.
+        linear: Whether the hidden layers are left out, for tables of few users.
         dropout: Share of a history's items that training drops.
         beta: Final weight of the KL.
         anneal_steps: Steps in which the weight grows to `beta`.
@@ -84,6 +88,7 @@ class MultVAE(RatingsModel):
         catalogue=None,
         latent_dim=200,
         units=600,
+        linear=False,
         dropout=0.5,
         beta=0.2,
         anneal_steps=1000,
@@ -91,13 +96,13 @@ class MultVAE(RatingsModel):
         **kwargs,
     ):
         super().__init__(catalogue, seed, **kwargs)
-        self.latent_dim, self.units, self.dropout = latent_dim, units, dropout
-        self.beta, self.anneal_steps = beta, anneal_steps
+        self.latent_dim, self.units, self.linear = latent_dim, units, linear
+        self.dropout, self.beta, self.anneal_steps = dropout, beta, anneal_steps
 
     def build_networks(self):
-        num_items = len(self.item_ids)
-        self.encoder = encoder(num_items, self.units, self.latent_dim, self.dropout)
-        self.decoder = decoder(num_items, self.units, self.latent_dim)
+        sizes = len(self.item_ids), self.units, self.latent_dim, self.linear
+        self.encoder = encoder(*sizes, self.dropout)
+        self.decoder = decoder(*sizes)
         self.updates = self.counter("updates")
 
     def call(self, x, training=False):
@@ -149,6 +154,7 @@ def mult_vae(
     catalogue: str | None = None,
     latent_dim: int = 200,
     units: int = 600,
+    linear: bool = False,
     dropout: float = 0.5,
     beta: float = 0.2,
     anneal_steps: int = 1000,
@@ -156,6 +162,6 @@ def mult_vae(
     seed: int | None = None,
 ):
     """Variational autoencoder of ratings: a table in, recommendations out."""
-    model = MultVAE(catalogue, latent_dim, units, dropout, beta, anneal_steps, seed)
+    model = MultVAE(catalogue, latent_dim, units, linear, dropout, beta, anneal_steps, seed)
     model.compile(Adam(learning_rate), jit_compile=jit_compile_default(on_cpu=True))
     return model
