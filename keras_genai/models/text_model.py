@@ -258,16 +258,18 @@ class TextModel(GenerativeModel):
         return self.codec.encode("\n") if known else np.zeros(1, "int32")
 
     def _check_length(self, longest: int, max_length: int) -> None:
+        limit = self.longest_text
+        if limit and max(longest + 1, max_length) > limit:
+            raise ValueError(
+                f"{self._title} reads at most {limit} {self.codec.unit}, prompt and continuation "
+                "together: make the prompt or max_length shorter. "
+                f"Received: a prompt of {longest}, max_length={max_length}"
+            )
         if not isinstance(max_length, numbers.Integral) or longest >= max_length:
             raise ValueError(
                 "`max_length` counts the prompt too and must be a whole number larger than "
                 f"{longest}, the {self.codec.unit} of the longest. "
                 f"Received: max_length={max_length}"
-            )
-        if self.longest_text and max_length > self.longest_text:
-            raise ValueError(
-                f"{self._title} reads at most {self.longest_text} {self.codec.unit}, the prompt "
-                f"included. Received: max_length={max_length}"
             )
 
 
