@@ -48,8 +48,6 @@ class TextModel(GenerativeModel):
 
     modality = "text"
     from_data = ("vocabulary",)
-    # The most tokens that `step` can take in one text, or None: any number.
-    longest_text: Any = None
 
     def __init__(
         self,
@@ -119,7 +117,7 @@ class TextModel(GenerativeModel):
         self,
         prompts: str | Sequence[str] | None = None,
         *,
-        max_length: int | None = None,
+        max_length: int = 200,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float = 1.0,
@@ -136,7 +134,7 @@ class TextModel(GenerativeModel):
         Args:
             prompts: A string or a list of strings, none of them empty. `None` begins a text.
             max_length: Length of prompt and continuation together, in tokens, which are characters
-                unless the model has another tokenizer; by default 200, or as many as it can read.
+                unless the model has another tokenizer.
             temperature: Below 1 makes the likely likelier; 0 always takes the likeliest.
             top_k: Draws from the `top_k` likeliest tokens only.
             top_p: Draws from the likeliest tokens that together have this probability.
@@ -157,22 +155,18 @@ class TextModel(GenerativeModel):
         texts: Any = [*prompts] if isinstance(prompts, list | tuple) else [prompts]
         if prompts is not None and not (texts and all(isinstance(t, str) and t for t in texts)):
             raise ValueError(f"Prompts are non-empty strings. Received: {texts!r}")
-        if max_length is None:
-            max_length = min(200, self.longest_text or 200)
         written = self._continue(texts, max_length, options, self.seed_for(seed))
         return written if isinstance(prompts, list | tuple) else written[0]
 
     def preview(self, seed: int = 0) -> list[str]:
         """Three texts of 300 tokens, the same for the same weights and seed."""
-        length = min(300, self.longest_text or 300)
-        texts = self._continue([None] * 3, length, sampling.Options(), seed)
+        texts = self._continue([None] * 3, 300, sampling.Options(), seed)
         return [text.strip() for text in texts]
 
     def sample_texts(self, n: int, length: int, seed: int) -> list[str]:
         """`n` texts of at most `length` characters, and as many tokens, that continue no prompt."""
         start = self.codec.decode(self._start)
-        tokens = min(length + 1, self.longest_text or length + 1)
-        texts = self._continue([None] * n, tokens, sampling.Options(), seed)
+        texts = self._continue([None] * n, length + 1, sampling.Options(), seed)
         return [text.removeprefix(start)[:length] for text in texts]
 
     def _continue(
@@ -183,7 +177,6 @@ class TextModel(GenerativeModel):
         self._check_length(max(map(len, prompts)), max_length)
         # Rounded up, so that a few compiled loops serve all lengths and numbers of prompts.
         length, n = -(-max_length // 64) * 64, 1 << (len(texts) - 1).bit_length()
-        length = min(length, self.longest_text or length)
         ids, lengths = np.zeros((length, n), "int32"), np.zeros(n, "int32")
         for i, prompt in enumerate(prompts):
             ids[: len(prompt), i], lengths[i] = prompt, len(prompt)
@@ -209,9 +202,8 @@ class TextModel(GenerativeModel):
             states = self.initial_states(n * num_beams, length)
             end = self.codec.end
             if num_beams > 1:
-                return sampling.beam_search(self.step, states, ids, lengths, last, end, num_beams)[
-                    0
-                ]
+                found = sampling.beam_search(self.step, states, ids, lengths, last, end, num_beams)
+                return found[0]
             return sampling.write(
                 self.step, states, ids, lengths, last, uniforms, self.num_tokens, end, **numbers
             )
@@ -258,13 +250,6 @@ class TextModel(GenerativeModel):
         return self.codec.encode("\n") if known else np.zeros(1, "int32")
 
     def _check_length(self, longest: int, max_length: int) -> None:
-        limit = self.longest_text
-        if limit and max(longest + 1, max_length) > limit:
-            raise ValueError(
-                f"{self._title} reads at most {limit} {self.codec.unit}, prompt and continuation "
-                "together: make the prompt or max_length shorter. "
-                f"Received: a prompt of {longest}, max_length={max_length}"
-            )
         if not isinstance(max_length, numbers.Integral) or longest >= max_length:
             raise ValueError(
                 "`max_length` counts the prompt too and must be a whole number larger than "

@@ -137,15 +137,6 @@ def test_prompts_are_checked():
         zoo.get("char_rnn", tokenizer="letters")
 
 
-def test_a_model_that_reads_only_so_much_says_so_before_it_writes():
-    model = tiny()
-    model.longest_text = 24
-    for options in ({"prompts": "a", "max_length": 25}, {"prompts": "the cat sat " * 2}):
-        with pytest.raises(ValueError, match="at most 24 characters.*Received: a prompt of "):
-            model.generate(**options)
-    assert len(model.generate("a", seed=1)) == len(model.sample_texts(1, 99, seed=1)[0]) + 1 == 24
-
-
 def test_text_must_fill_a_window_and_hold_known_characters():
     with pytest.raises(ValueError, match=r"shorter than one window.*Received: 5 characters"):
         zoo.get("char_rnn").fit(["short"], epochs=1, run_dir=False)
