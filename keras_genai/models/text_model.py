@@ -225,10 +225,10 @@ class TextModel(GenerativeModel):
             characters -= 1 + len(self.codec.decode(ids[:1]))
         whole = (len(ids) - 1) // length
         windows = np.lib.stride_tricks.sliding_window_view(ids, length + 1)[::length][:whole]
-        parts = [self._window_nll(windows[i : i + 64]) for i in range(0, whole, 64)]
-        rest = ids[whole * length :]
-        parts.append(self._window_nll(rest[None]))
-        return np.concatenate([part.ravel() for part in parts]), characters
+        batches = [windows[i : i + 64] for i in range(0, whole, 64)]
+        if len(rest := ids[whole * length :]) > 1:
+            batches.append(rest[None])
+        return np.concatenate([self._window_nll(x).ravel() for x in batches]), characters
 
     def _window_nll(self, ids: np.ndarray) -> np.ndarray:
         """Nats `(B, T)` of the tokens of windows `(B, T + 1)` but the first of each."""

@@ -109,6 +109,7 @@ def test_other_tokenizers_end_texts_and_are_saved(tokenizer, tmp_path):
     nll, characters = model.text_nll(texts[:3])
     assert characters == len("雨 rain\n") + 2 * len("the cat sat") + 3
     assert len(nll) == len(model.codec.encode_documents(texts[:3])) - 1
+    assert len(model.text_nll(["the cat"] * 99)[0]) == 99 * len(model.codec.encode("the cat")) + 99
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert loaded.text_nll(texts[:3])[0].tolist() == nll.tolist()
