@@ -22,6 +22,9 @@ from keras_genai._text import BETWEEN_TEXTS, columns, did_you_mean, number, plur
 INDEX = Path(__file__).parent / "zoo" / "index.json"
 PROG = "keras-genai"
 OWN_DATA = {"image": "my_photos/", "text": "my_text.txt", "ratings": "my_ratings.csv"}
+WRITING = (
+    "max_length", "temperature", "top_k", "top_p", "repetition_penalty", "num_beams", "stop",
+)  # fmt: skip
 PARAMETER = "parameter "  # marks a recipe's parameter among the parsed arguments
 
 
@@ -472,8 +475,16 @@ def _add_generate(commands: Any) -> None:
     texts = parser.add_argument_group("models of text")
     texts.add_argument("--prompt", action="append", metavar="TEXT",
                        help="what to continue; may be given several times")  # fmt: skip
-    texts.add_argument("--max_length", type=_typed(*INT), help="characters, prompt included")
+    texts.add_argument("--max_length", type=_typed(*INT), help="characters, or tokens of another "
+                       "tokenizer, prompt included")  # fmt: skip
     texts.add_argument("--temperature", type=_typed(*FLOAT), help="0 takes the likeliest always")
+    texts.add_argument("--top_k", type=_typed(*INT), help="draw from as many likeliest tokens")
+    texts.add_argument("--top_p", type=_typed(*FLOAT),
+                       help="draw from the likeliest tokens of this probability")  # fmt: skip
+    texts.add_argument("--repetition_penalty", type=_typed(*FLOAT), help="above 1 repeats less")
+    texts.add_argument("--num_beams", type=_typed(*INT), help="look for the likeliest text")
+    texts.add_argument("--stop", action="append", metavar="TEXT",
+                       help="end before this; may be given several times")  # fmt: skip
     ratings = parser.add_argument_group("recommenders")
     ratings.add_argument("--history", action="append", metavar="ID,ID",
                          help="items that a user likes; may be given several times")  # fmt: skip
@@ -487,7 +498,7 @@ def _generate(args: argparse.Namespace) -> None:
     options = {
         "image": (_write_images, ("n", "labels")),
         "transform": (_write_images, ("input",)),
-        "text": (_write_texts, ("prompt", "max_length", "temperature")),
+        "text": (_write_texts, ("prompt", *WRITING)),
         "ratings": (_write_recommendations, ("history", "k")),
     }
     model = zoo.load(args.path)
@@ -578,7 +589,7 @@ def _input(model: Any, args: argparse.Namespace) -> Any:
 
 def _write_texts(model: Any, args: argparse.Namespace) -> None:
     _check_text_output(args)
-    options = {"max_length": args.max_length, "temperature": args.temperature}
+    options = {name: getattr(args, name) for name in WRITING}
     options = {name: value for name, value in options.items() if value is not None}
     prompts = [args.prompt] if args.prompt else []  # without, the model has its own
     seed = model.seed_for(args.seed)
@@ -676,7 +687,7 @@ def _measure(args: argparse.Namespace) -> None:
     numbers = folder / f"{prefix}metrics{place}.json"
     picture = folder / f"{prefix}measure{place}.png"
     write_text(numbers, table.to_json())
-    table.save_picture(picture)
+    picture = table.save_picture(picture)
     print(columns([("Numbers", str(numbers)), ("Picture", str(picture))]))
 
 

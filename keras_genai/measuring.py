@@ -11,6 +11,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,7 @@ MEANINGS = {
     "nll": ("upper bound on -log p(x) of an image", "lower"),
     "mig": ("whether each factor of the images stands in one latent", "higher, to 1"),
     "bits_per_character": ("surprise at a character of the text", "lower"),
+    "perplexity": ("among how many tokens it wavers; of one tokenizer only", "lower, to 1"),
     # Words that do not exist repeat nothing: beyond real text these two do not mean better.
     "distinct_2": (
         "different pairs of words, as a share of all pairs",
@@ -145,12 +147,23 @@ class Table:
         """As `to_dict`, for a file."""
         return json.dumps(self.to_dict(), indent=1) + "\n"
 
-    def save_picture(self, path: str | os.PathLike) -> None:
+    def save_picture(self, path: str | os.PathLike) -> Path:
         """Draws real beside generated, what was nearly copied, and the numbers as bars.
 
         Args:
             path: Ends in `.png`.
+
+        Returns:
+            What was written: of texts with characters that the plots' font lacks, such as Chinese
+            ones, a page of that name that ends in `.html`.
         """
+        path, panels = Path(path), self.subject.panels()
+        if any(
+            isinstance(panel, str) and pictures.lacks_glyphs(panel) for panel in panels.values()
+        ):
+            page = path.with_suffix(".html")
+            pictures.save_page(page, {**panels, "numbers": str(self)})
+            return page
         # Numbers that lie in 0..1 can be drawn on one scale; the others are written.
         shares = {
             f"{row.name} ({MEANINGS[row.name][1].partition(';')[0]})": row.value
@@ -158,7 +171,8 @@ class Table:
             if row.name in SHARES
         }
         others = [f"{row.name} {number(row.value)}" for row in self.rows if row.name not in SHARES]
-        pictures.save_measured(path, self.subject.panels(), shares, others)
+        pictures.save_measured(path, panels, shares, others)
+        return path
 
     def __str__(self) -> str:
         head = ("metric", "value", "±", "N", "features", "resize", "split")
@@ -753,7 +767,7 @@ class _Pairs(_Subject):
 
 
 class _Texts(_Subject):
-    METRICS = ("bits_per_character", "distinct_2", "self_bleu", "longest_copy")
+    METRICS = ("bits_per_character", "perplexity", "distinct_2", "self_bleu", "longest_copy")
 
     def __init__(self, given: Any, held: Any, train: Any, split: str, count: int | None, seed: int):
         super().__init__(split)
@@ -773,7 +787,7 @@ class _Texts(_Subject):
 
     def obstacle(self, name: str) -> str | None:
         """As in the base."""
-        if name == "bits_per_character" and self.model is None:
+        if name in ("bits_per_character", "perplexity") and self.model is None:
             return "Only a model gives probabilities of characters, texts do not."
         if name == "longest_copy" and self.train is None:
             return "Copies are looked for in a training part, which these data do not have."
@@ -793,11 +807,20 @@ class _Texts(_Subject):
             return f"{name} needs at least 2 texts. Received: {self.count}"
         return None
 
+    @functools.cached_property
+    def _likelihood(self) -> tuple[np.ndarray, int]:
+        """Nats of each token of the held-out text, and the number of its characters."""
+        return self.model.text_nll(self.held.documents)
+
     def _bits_per_character(self) -> tuple:
-        text = self.held.text
-        nll = self.model.text_nll(text)  # of all characters but the first
-        value = metrics.bits_per_character(nll, len(nll))
-        return value, None, {"samples": len(nll), "features": "characters of the text"}
+        nll, characters = self._likelihood
+        value = metrics.bits_per_character(nll, characters)
+        return value, None, {"samples": characters, "features": "characters of the text"}
+
+    def _perplexity(self) -> tuple:
+        nll, _ = self._likelihood
+        features = f"{self.model.num_tokens:,} {self.model.codec.unit}"
+        return metrics.perplexity(nll), None, {"samples": len(nll), "features": features}
 
     def _distinct_2(self) -> tuple:
         value = metrics.distinct_n(self.samples, 2, self.count, WORDS)

@@ -3,15 +3,17 @@
 import os
 import textwrap
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, PngImagePlugin
 
-from keras_genai._files import atomic
+from keras_genai._files import atomic, write_text
 
 
 def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.ndarray:
@@ -188,6 +190,26 @@ def save_measured(
     else:
         above.supxlabel("   ".join(others), fontsize=10)
     save_figure(path, figure)
+
+
+def lacks_glyphs(text: str) -> bool:
+    """Whether the font in which plots show samples of text lacks some character of this one."""
+    font = font_manager.get_font(font_manager.findfont("monospace"))
+    return not {ord(c) for c in text if not c.isspace()} <= font.get_charmap().keys()
+
+
+def save_page(path: str | os.PathLike, panels: Mapping[str, str]) -> None:
+    """Writes texts, by title, one below the other: browsers have fonts for all languages.
+
+    Args:
+        path: Ends in `.html`.
+        panels: By title, texts.
+    """
+    style = "<style>pre { white-space: pre-wrap }</style>"
+    parts = [
+        f"<h2>{escape(title)}</h2>\n<pre>{escape(text)}</pre>" for title, text in panels.items()
+    ]
+    write_text(path, "\n".join(["<!doctype html>", '<meta charset="utf-8">', style, *parts, ""]))
 
 
 def _to_pillow(image: np.ndarray, min_width: int) -> Image.Image:

@@ -291,6 +291,7 @@ def test_text_from_file_to_continuation(text_file, tmp_path, capsys):
     assert "epoch_0002.txt" in printed and f"Continuing {run} after epoch 1" in printed
 
     generate = ["generate", run, "--max_length", "40", "--temperature", "0.5", "--seed", "1"]
+    generate += ["--top_k", "5", "--stop", "no such text", "--stop", "\0"]
     assert cli.main([*generate, "--prompt", "hello", "--prompt", "how"]) == 0
     first, second = capsys.readouterr().out[:-1].split(cli.BETWEEN_TEXTS)
     assert first.startswith("hello") and second.startswith("how")
@@ -302,10 +303,12 @@ def test_text_from_file_to_continuation(text_file, tmp_path, capsys):
     about = json.loads((tmp_path / "text.txt.json").read_text())
     assert about["Comment"].startswith("generated") and about["Model"] == run
     assert (about["Seed"], about["Prompts"], about["temperature"]) == ("1", ["hello"], 0.5)
+    assert about["top_k"] == 5 and about["stop"][0] == "no such text"
     capsys.readouterr()
     assert "takes none of -n" in refused(capsys, "generate", run, "-n", "3")
     assert "ending in .txt" in refused(capsys, "generate", run, "-o", "grid.png")
     assert "without these characters" in refused(capsys, "generate", run, "--prompt", "Z")
+    assert "Received: top_p=2.0" in refused(capsys, "generate", run, "--top_p", "2")
 
 
 def test_ratings_from_table_to_recommendations(tmp_path, monkeypatch, capsys):

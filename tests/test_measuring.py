@@ -397,16 +397,18 @@ def writer():
 def test_bits_a_character_are_of_every_character_once(writer):
     model, parts = writer
     held = parts.validation.text
-    nll = model.text_nll(held)
+    nll, characters = model.text_nll([held])
+    assert characters == len(nll)
     assert len(nll) == len(held) - 1 and (len(held) - 1) % model.sequence_length
-    ids, length = model.encode_text(held), model.sequence_length
+    ids, length = model.codec.encode(held), model.sequence_length
     for start in (0, length, len(nll) // length * length):  # the last is shorter
         window = ids[start : start + length + 1]
         logits = model(window[None, :-1]).numpy()[0].astype("float64")
         logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
         expected = -logs[np.arange(len(window) - 1), window[1:]]
         np.testing.assert_allclose(nll[start : start + length], expected, atol=1e-4)
-    table = measure(model, parts, ["bits_per_character"])
+    table = measure(model, parts, ["bits_per_character", "perplexity"])
+    assert table["perplexity"] == pytest.approx(np.exp(nll.mean()), rel=1e-5)
     assert table["bits_per_character"] == pytest.approx(nll.mean() / math.log(2), rel=1e-5)
     assert table.rows[0].samples == len(nll) and table.rows[0].split == "validation"
 
@@ -418,11 +420,20 @@ def test_texts_are_measured(writer, tmp_path):
     table = measure(texts, parts)
     assert [row.name for row in table.rows] == ["distinct_2", "self_bleu", "longest_copy"]
     assert table["longest_copy"] >= 50 and table.rows[0].features == "50 words each"
-    table.save_picture(tmp_path / "measure.png")
+    assert table.save_picture(tmp_path / "measure.png") == tmp_path / "measure.png"
     assert (tmp_path / "measure.png").stat().st_size > 5000
     assert len(model.sample_texts(3, 40, seed=0)[0]) == 40
     with pytest.raises(ValueError, match="gives probabilities.*Received: "):
         measure(texts, parts, ["bits_per_character"])
+
+
+def test_texts_that_plots_cannot_show_become_a_page(tmp_path):
+    texts = ["<春眠不覺曉> " * 60, "處處聞啼鳥 " * 60]
+    table = measure(texts, data.load(texts * 2, validation_split=0.5))
+    page = table.save_picture(tmp_path / "measure.png")
+    assert [*tmp_path.iterdir()] == [page] == [tmp_path / "measure.html"]
+    written = page.read_text("utf-8")
+    assert "&lt;春眠不覺曉&gt;" in written and "longest_copy" in written
 
 
 def test_texts_have_no_features(writer):

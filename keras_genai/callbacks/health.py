@@ -202,14 +202,14 @@ def dead_codes(health: Health) -> str | None:
 
 def unused_vocabulary(health: Health) -> str | None:
     """Characters that the training text never has keep their random embeddings."""
-    if health.model.modality != "text":
+    if health.model.modality != "text" or health.model.codec.knows_all:
         return None
-    size = len(health.model.vocabulary)
+    size, unit = health.model.num_tokens, health.model.codec.unit
     used = len(np.unique(health.source.ids))
     if used >= 0.8 * size:
         return None
     return (
-        f"The training text has {used} of the {size} characters of the vocabulary: leave out "
+        f"The training text has {used} of the {size} {unit} of the vocabulary: leave out "
         "`vocabulary`, so that it is taken from the text, or train on more text"
     )
 

@@ -57,10 +57,11 @@ def load(
 
     Args:
         source: the name of an embedded set (see `names()`) or of one of TensorFlow Datasets; the
-            path of a folder of images, of a `.npz`, `.npy`, `.txt` or `.csv` file or of a folder of
-            texts; images (N, H, W[, C]); a list of texts; ratings as a dict of columns, a sparse
-            matrix or, with `modality="ratings"`, an array (U, I); or a `tf.data.Dataset` of
-            batches. A string is a name or a path, never content.
+            path of a folder of images, of a `.npz`, `.npy`, `.txt`, `.py` or `.csv` file or of a
+            folder of `.txt` and `.py` files; images (N, H, W[, C]); a list of texts; ratings as a
+            dict of columns, a sparse matrix or, with `modality="ratings"`, an array (U, I); or a
+            `tf.data.Dataset` of batches of images or of strings, each a text. A string is a name or
+            a path, never content.
         y: integer labels (N,) for images given as an array.
         modality: "image", "text" or "ratings", if only that can be used.
         image_shape: (H, W, C) to draw, read or resize images to.
@@ -106,6 +107,8 @@ def _open(
     if isinstance(source, Source):
         return Dataset(source.name, source)
     if isinstance(source, tf.data.Dataset):
+        if text.is_stream(source):
+            return text.load_stream(source)
         return Dataset("tf.data", StreamSource(source, value_range))
     if isinstance(source, (list, tuple)) and any(isinstance(item, str) for item in source):
         return _open_texts(source)
@@ -187,6 +190,7 @@ def _open_path(path: Path, y: Any, modality: Any, value_range: Any, on_bad: str)
         ".npz": lambda: arrays.from_file(path, y, value_range),
         ".npy": lambda: arrays.from_file(path, y, value_range),
         ".txt": lambda: text.load_file(path),
+        ".py": lambda: text.load_file(path),
         ".csv": lambda: ratings.load_ratings(path),
     }
     if path.is_dir():

@@ -135,11 +135,6 @@ def _check_spec(spec: Any) -> None:
             "Batches must be tensors, (image, label) tuples, or dicts with the key 'image'. "
             f"Received: {describe(spec)}"
         )
-    if image.dtype == tf.string:
-        raise DataError(
-            "A tf.data.Dataset must yield images. Pass text as a list: "
-            f"`[t.decode() for t in dataset.as_numpy_iterator()]`. Received: {image}"
-        )
     if image.shape.rank not in (None, 4):
         grey = "`.map(lambda image: image[..., None])`"
         hints = {

@@ -1,13 +1,16 @@
-"""Text: files, folders of files, lists of documents."""
+"""Text: files, folders of files, lists of documents, a `tf.data.Dataset` of strings."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from keras_genai.data.base import DataError, Dataset, Source, cut_point
 from keras_genai.data.folder import walk
@@ -75,20 +78,25 @@ class TextSource(Source):
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 file, its line ends as in Python.
+    """A UTF-8 file, its line ends as in Python."""
+    hint = "Convert the file, for example with `iconv -f latin1 -t utf-8`"
+    text = decode(path.read_bytes(), str(path), hint)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def decode(raw: bytes, where: str, hint: str) -> str:
+    """The text of bytes.
 
     Raises:
         DataError: bytes that are not UTF-8, with the place of the first.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
-            "Text files must be UTF-8. Convert the file, for example with "
-            f"`iconv -f latin1 -t utf-8`. Received: byte {error.object[error.start]:#04x} at "
-            f"offset {error.start} of {path}"
+            f"Text must be UTF-8. {hint}. Received: byte {raw[error.start]:#04x} at offset "
+            f"{error.start} of {where}"
         ) from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def load_file(path: Path) -> Dataset:
@@ -97,20 +105,50 @@ def load_file(path: Path) -> Dataset:
 
 
 def load_folder(path: Path) -> Dataset:
-    """The `.txt` files of a folder, each a document."""
+    """The `.txt` and `.py` files of a folder, each a document."""
     files = text_files(path)
     if not files:
-        raise DataError(f"A folder of texts must hold .txt files. Received: none in {path}")
+        raise DataError(f"A folder of texts must hold .txt or .py files. Received: none in {path}")
     name = path.resolve().name
     documents = [read_text(file) for file in files]
     return Dataset(name, TextSource(documents, name=name))
 
 
 def text_files(path: Path) -> list[Path]:
-    """The `.txt` files below a folder, sorted."""
-    return [Path(file) for file in walk(str(path)) if file.lower().endswith(".txt")]
+    """The `.txt` and `.py` files below a folder, sorted."""
+    return [Path(file) for file in walk(str(path)) if file.lower().endswith((".txt", ".py"))]
 
 
 def load_texts(texts: Sequence[str]) -> Dataset:
     """A list of strings, each a document."""
     return Dataset("text", TextSource(list(texts), name="text"))
+
+
+def is_stream(dataset: tf.data.Dataset) -> bool:
+    """Whether it yields strings, alone, first in tuples, or in dicts with the key `text`."""
+    spec = _text_in(dataset.element_spec)
+    return isinstance(spec, tf.TensorSpec) and spec.dtype == tf.string
+
+
+def load_stream(dataset: tf.data.Dataset) -> Dataset:
+    """The strings of a `tf.data.Dataset`, single or in batches, each a document; read once."""
+    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise DataError(
+            "Text is read into memory: say with `dataset.take(n)` how much. "
+            "Received: a tf.data.Dataset that never ends"
+        )
+    return Dataset("tf.data", TextSource(documents_of(dataset, "tf.data"), name="tf.data"))
+
+
+def documents_of(dataset: tf.data.Dataset, name: str, key: str = "text") -> list[str]:
+    """All strings of a data set of strings, or of dicts that have them under `key`."""
+    batches = (_text_in(item, key) for item in dataset.as_numpy_iterator())
+    raw = itertools.chain.from_iterable(np.asarray(batch, object).ravel() for batch in batches)
+    hint = "Decode it first, for example with `tf.strings.unicode_transcode`"
+    return [decode(text, f"text {i} of {name}", hint) for i, text in enumerate(raw)]
+
+
+def _text_in(element: Any, key: str = "text") -> Any:
+    if isinstance(element, dict):
+        return None if "image" in element and key == "text" else element.get(key)
+    return element[0] if isinstance(element, tuple) else element

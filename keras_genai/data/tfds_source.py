@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import shutil
@@ -20,7 +21,7 @@ from keras_genai.data import arrays
 from keras_genai.data.arrays import ArraySource
 from keras_genai.data.base import DataError, Dataset, ImageShape, Source
 from keras_genai.data.images import check_image_shape
-from keras_genai.data.text import TextSource
+from keras_genai.data.text import TextSource, documents_of
 
 VALIDATION_ITEMS = 5000
 DEFAULT_SHAPE = (64, 64, 3)
@@ -83,7 +84,8 @@ def load_builder(builder: Any, image_shape: ImageShape | None) -> Dataset:
     name = builder.name
     parts = _parts(builder.info)
     if image is None:
-        documents = {part: _documents(builder, split, text) for part, split in parts.items()}
+        read = functools.partial(builder.as_dataset, shuffle_files=False)
+        documents = {p: documents_of(read(split=s), name, text or "") for p, s in parts.items()}
         return Dataset(name, **{p: TextSource(d, name=name) for p, d in documents.items()})
     shape = _shape(builder.info, image, image_shape)
     if builder.info.features[image].shape != shape:
@@ -134,11 +136,6 @@ def _parts(info: Any) -> dict[str, str]:
     if "test" in info.splits:
         parts["test"] = "test"
     return parts
-
-
-def _documents(builder: Any, split: str, key: str | None) -> list[str]:
-    items = builder.as_dataset(split=split, shuffle_files=False).as_numpy_iterator()
-    return [item[key].decode("utf-8", "replace") for item in items]
 
 
 def _shape(info: Any, image: str, image_shape: ImageShape | None) -> ImageShape:

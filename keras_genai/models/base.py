@@ -527,9 +527,10 @@ class GenerativeModel(keras.Model):
         """Trains the model. The arguments of `keras.Model.fit` keep their meaning.
 
         Args:
-            x: A data set's name ("mnist", "glyphs"), a path (a folder of images, `.npz`, `.npy`,
-                `.txt`), an array (images: uint8 `(N, H, W[, C])`), a list of strings or a
-                batched `tf.data.Dataset`. `None` is the recipe's own data set.
+            x: A data set's name ("mnist", "glyphs"), a path (a folder of images or of texts,
+                `.npz`, `.npy`, `.txt`), an array (images: uint8 `(N, H, W[, C])`), a list of
+                strings, or a `tf.data.Dataset` of batches of images or of strings. `None` is the
+                recipe's own data set.
             y: Labels, integers `(N,)`, for arrays.
             batch_size: Items a step; by default the recipe's, or all items if they are fewer.
             epochs: How many epochs to train (more, for a model that was trained before). If

@@ -1,5 +1,7 @@
-"""`TextModel`: what models of characters share. No model's mathematics is here."""
+"""`TextModel`: what models of text share. No model's mathematics is here."""
 
+import functools
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,11 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_genai import data as data_module
+from keras_genai import sampling, tokenizers
 from keras_genai.models.base import GenerativeModel, fold
 
 
 class TextWindows(data_module.Source):
-    """Windows of a text as items `{"text": int32 (T + 1,)}`, each character once."""
+    """Windows of a text as items `{"text": int32 (T + 1,)}`, each token once."""
 
     modality = "text"
 
@@ -26,17 +29,20 @@ class TextWindows(data_module.Source):
         return (len(self.ids) - 1) // self.length
 
     def gather(self, indices: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Windows int32 `(B, T + 1)`; the last character of one is the first of the next."""
+        """Windows int32 `(B, T + 1)`; the last token of one is the first of the next."""
         places = indices[:, None] * self.length + tf.range(self.length + 1, dtype="int64")
         return {"text": tf.gather(self.ids, places)}
 
 
 class TextModel(GenerativeModel):
-    """A model of characters. Subclasses also write `sample`.
+    """A model of text. Subclasses also write `step` and `initial_states`; `call` gives logits.
 
     Args:
-        vocabulary: The characters it knows, as one string, or None: from the data.
-        sequence_length: Characters in a training window, T.
+        vocabulary: What its tokenizer has learned, as one string, or None: from the data. Of
+            "characters" it is all characters that the model knows.
+        tokenizer: "characters", "bytes", "bpe" or "words", see `keras_genai.tokenizers`.
+        vocabulary_size: How many tokens "bpe" learns, at most.
+        sequence_length: Tokens in a training window, T.
         seed: As in `GenerativeModel`.
     """
 
@@ -46,42 +52,66 @@ class TextModel(GenerativeModel):
     def __init__(
         self,
         vocabulary: str | None = None,
+        tokenizer: str = "characters",
+        vocabulary_size: int = 2000,
         sequence_length: int = 100,
         seed: int | None = None,
         **kwargs: Any,
     ):
         super().__init__(seed=seed, **kwargs)
+        tokenizers.check(tokenizer)
         self.vocabulary: Any = vocabulary
+        self.tokenizer, self.vocabulary_size = tokenizer, vocabulary_size
         self.sequence_length = sequence_length
 
-    def sample(
-        self, ids: tf.Tensor, lengths: tf.Tensor, temperature: tf.Tensor, seed: tf.Tensor
-    ) -> tf.Tensor:
-        """Fills in `ids` int32 `(T, N)` after the first `lengths` `(N,)`. Compiled with XLA."""
+    def step(self, ids: tf.Tensor, states: Any) -> tuple[tf.Tensor, Any]:
+        """One token of each text, int32 `(N,)`, to logits of the next `(N, V)` and new states."""
         raise NotImplementedError
 
+    def initial_states(self, n: int, length: int) -> Any:
+        """What the first step takes: a nest of tensors, each of `n` rows or a scalar.
+
+        Args:
+            n: How many texts.
+            length: How many steps there will be at most.
+        """
+        raise NotImplementedError
+
+    @functools.cached_property
+    def codec(self) -> tokenizers.Tokenizer:
+        """The tokenizer, once the vocabulary is known."""
+        return tokenizers.load(self.tokenizer, self.vocabulary)
+
+    @property
+    def num_tokens(self) -> int:
+        """V, that which ends a text included."""
+        return self.codec.num_tokens
+
     def read(self, parts: data_module.Dataset, name: str) -> Any:
-        """The sorted characters of all parts: a held-out part must not hold unknown ones."""
+        """What the tokenizer learns: a held-out part must not hold unknown characters or words."""
         if name != "vocabulary":
             return super().read(parts, name)
-        sources: list[Any] = [
-            part for part in (parts.train, parts.validation, parts.test) if part is not None
-        ]
-        return "".join(sorted(set("".join(part.text for part in sources))))
+        train, *held = (
+            [] if part is None else part.documents  # type: ignore[attr-defined]
+            for part in (parts.train, parts.validation, parts.test)
+        )
+        return tokenizers.learn(self.tokenizer, train, sum(held, []), self.vocabulary_size)
 
     def prepare(self, source: Any) -> data_module.Source:
         """Cuts the text into windows.
 
         Raises:
-            ValueError: If it is shorter than one window or has unknown characters.
+            ValueError: If it is shorter than one window or has unknown characters or words.
         """
-        if len(source.text) <= self.sequence_length:
+        ids = self.codec.encode_documents(source.documents)
+        if len(ids) <= self.sequence_length:
+            unit = self.codec.unit
             raise ValueError(
-                f"The text is shorter than one window of {self.sequence_length} characters: use "
-                "more text or a smaller sequence_length. "
-                f"Received: {len(source.text)} characters in {source.name}"
+                f"The text is shorter than one window of {self.sequence_length} {unit}: use more "
+                "text or a smaller sequence_length. "
+                f"Received: {len(ids)} {unit} in {source.name}"
             )
-        return TextWindows(source, self.encode_text(source.text), self.sequence_length)
+        return TextWindows(source, ids, self.sequence_length)
 
     def generate(
         self,
@@ -89,63 +119,119 @@ class TextModel(GenerativeModel):
         *,
         max_length: int = 200,
         temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        repetition_penalty: float = 1.0,
+        num_beams: int = 1,
+        stop: str | Sequence[str] = (),
         seed: int | None = None,
     ) -> Any:
         """Continues prompts.
 
+        What is drawn for a prompt depends on the seed, on its place in the list and on itself: not
+        on the other prompts, nor on `max_length`. `keras_genai.sampling` has the definitions.
+
         Args:
-            prompts: A string or a list of strings, none of them empty. `None` starts a line.
-            max_length: Length of prompt and continuation together, in characters.
+            prompts: A string or a list of strings, none of them empty. `None` begins a text.
+            max_length: Length of prompt and continuation together, in tokens, which are characters
+                unless the model has another tokenizer.
             temperature: Below 1 makes the likely likelier; 0 always takes the likeliest.
+            top_k: Draws from the `top_k` likeliest tokens only.
+            top_p: Draws from the likeliest tokens that together have this probability.
+            repetition_penalty: Above 1 makes tokens that the text has already less likely.
+            num_beams: Above 1 draws nothing: a beam search looks for the likeliest text.
+            stop: A string or a list of strings: the text ends before the first that is written.
             seed: Same seed and weights, same text; `None` moves the model's own generator on.
 
         Returns:
             A string for a string, a list for a list; prompts included.
 
         Raises:
-            ValueError: If a prompt is empty, too long or has unknown characters.
+            ValueError: If an option is out of its range, or a prompt is empty, too long or has
+                unknown characters or words.
         """
         self.need_networks()
-        if prompts is None:
-            prompts = self._start
+        options = sampling.Options(temperature, top_k, top_p, repetition_penalty, num_beams, stop)
         texts: Any = [*prompts] if isinstance(prompts, list | tuple) else [prompts]
-        self._check_prompts(texts, max_length, temperature)
-        # Rounded up, so that a few compiled loops serve all lengths and numbers of prompts.
-        length, n = -(-max_length // 64) * 64, 1 << (len(texts) - 1).bit_length()
-        ids, lengths = np.zeros((length, n), "int32"), np.ones(n, "int32")
-        for i, text in enumerate(texts):
-            ids[: len(text), i], lengths[i] = self.encode_text(text), len(text)
-        sampler = self._samplers.setdefault("text", tf.function(self.sample, jit_compile=True))
-        seeds = fold([self.seed_for(seed), 0], "samples")
-        sampled = sampler(ids, lengths, tf.constant(temperature, "float32"), seeds).numpy()
-        written = [self.decode_text(sampled[:max_length, i]) for i in range(len(texts))]
-        return written[0] if isinstance(prompts, str) else written
+        if prompts is not None and not (texts and all(isinstance(t, str) and t for t in texts)):
+            raise ValueError(f"Prompts are non-empty strings. Received: {texts!r}")
+        written = self._continue(texts, max_length, options, self.seed_for(seed))
+        return written if isinstance(prompts, list | tuple) else written[0]
 
     def preview(self, seed: int = 0) -> list[str]:
-        """Three texts of 300 characters, the same for the same weights and seed."""
-        prompts = [self._start] * 3
-        return [text.strip() for text in self.generate(prompts, max_length=300, seed=seed)]
+        """Three texts of 300 tokens, the same for the same weights and seed."""
+        texts = self._continue([None] * 3, 300, sampling.Options(), seed)
+        return [text.strip() for text in texts]
 
     def sample_texts(self, n: int, length: int, seed: int) -> list[str]:
-        """`n` texts of `length` characters from no prompt but the start of a line."""
-        texts = self.generate([self._start] * n, max_length=length + 1, seed=seed)
-        return [text[1:] for text in texts]
+        """`n` texts of at most `length` characters, and as many tokens, that continue no prompt."""
+        start = self.codec.decode(self._start)
+        texts = self._continue([None] * n, length + 1, sampling.Options(), seed)
+        return [text.removeprefix(start)[:length] for text in texts]
 
-    def text_nll(self, text: str) -> np.ndarray:
-        """-log p in nats of all characters of `text` but the first, each once, `(len(text) - 1,)`.
+    def _continue(
+        self, texts: list[Any], max_length: int, options: sampling.Options, seed: int
+    ) -> list[str]:
+        """Of each text, or None, a continuation."""
+        prompts = [self._start if text is None else self.codec.encode(text) for text in texts]
+        self._check_length(max(map(len, prompts)), max_length)
+        # Rounded up, so that a few compiled loops serve all lengths and numbers of prompts.
+        length, n = -(-max_length // 64) * 64, 1 << (len(texts) - 1).bit_length()
+        ids, lengths = np.zeros((length, n), "int32"), np.zeros(n, "int32")
+        for i, prompt in enumerate(prompts):
+            ids[: len(prompt), i], lengths[i] = prompt, len(prompt)
+        if options.num_beams > 1:
+            uniforms = np.zeros((length, n), "float32")
+        else:
+            uniforms = _uniforms(seed, length, len(texts), n)
+        sampled = self._writer(options.num_beams)(
+            ids, lengths, tf.constant(max_length), uniforms, options.tensors(self.num_tokens)
+        ).numpy()
+        written = []
+        for prompt, row in zip(prompts, sampled.T[:, :max_length], strict=False):
+            ends = np.flatnonzero(row[len(prompt) :] == self.codec.end)
+            text = self.codec.decode(row[: len(prompt) + ends[0]] if len(ends) else row)
+            written.append(options.cut(text, len(self.codec.decode(prompt))))
+        return written
 
-        The text is read in windows of `sequence_length`, each from an empty memory as in training:
-        its first characters are guessed from little, so that the mean is an upper bound.
+    def _writer(self, num_beams: int) -> Any:
+        """The compiled loop that continues prompts."""
+
+        def write(ids: Any, lengths: Any, last: Any, uniforms: Any, numbers: Any) -> Any:
+            length, n = ids.shape
+            states = self.initial_states(n * num_beams, length)
+            end = self.codec.end
+            if num_beams > 1:
+                found = sampling.beam_search(self.step, states, ids, lengths, last, end, num_beams)
+                return found[0]
+            return sampling.write(
+                self.step, states, ids, lengths, last, uniforms, self.num_tokens, end, **numbers
+            )
+
+        compiled = tf.function(write, jit_compile=True)
+        return self._samplers.setdefault(("text", num_beams), compiled)
+
+    def text_nll(self, documents: Sequence[str]) -> tuple[np.ndarray, int]:
+        """-log p in nats of the tokens of documents, each once, `(count,)`, and their characters.
+
+        The token that ends a document counts, and as a character: as a line break would.
+        Without one the first token is not counted, since nothing says what it should be. The text
+        is read in windows of `sequence_length`, each from an empty memory as in training: its
+        first tokens are guessed from little, so that the mean is an upper bound.
         """
-        ids, length = self.encode_text(text), self.sequence_length
+        ids, length = self.codec.encode_documents(documents), self.sequence_length
+        characters = sum(len(document) + 1 for document in documents)
+        if self.codec.end is None:
+            characters -= 1 + len(self.codec.decode(ids[:1]))
         whole = (len(ids) - 1) // length
         windows = np.lib.stride_tricks.sliding_window_view(ids, length + 1)[::length][:whole]
-        parts = [self._window_nll(windows[i : i + 64]) for i in range(0, whole, 64)]
-        rest = ids[whole * length :]
-        return np.concatenate([part.ravel() for part in [*parts, self._window_nll(rest[None])]])
+        batches = [windows[i : i + 64] for i in range(0, whole, 64)]
+        if len(rest := ids[whole * length :]) > 1:
+            batches.append(rest[None])
+        return np.concatenate([self._window_nll(x).ravel() for x in batches]), characters
 
     def _window_nll(self, ids: np.ndarray) -> np.ndarray:
-        """Nats `(B, T)` of the characters of windows `(B, T + 1)` but the first of each."""
+        """Nats `(B, T)` of the tokens of windows `(B, T + 1)` but the first of each."""
         if "nll" not in self._samplers:
             self._samplers["nll"] = tf.function(
                 lambda x: tf.nn.sparse_softmax_cross_entropy_with_logits(
@@ -156,39 +242,31 @@ class TextModel(GenerativeModel):
         return self._samplers["nll"](ids).numpy()
 
     @property
-    def _start(self) -> str:
-        return "\n" if "\n" in self.vocabulary else self.vocabulary[0]
+    def _start(self) -> np.ndarray:
+        """What a text begins with: the end of another one, or a line break, or anything."""
+        if self.codec.end is not None:
+            return np.array([self.codec.end], "int32")
+        known = self.codec.knows_all or "\n" in self.codec.pieces
+        return self.codec.encode("\n") if known else np.zeros(1, "int32")
 
-    def _check_prompts(self, texts: list[str], max_length: int, temperature: float) -> None:
-        if not texts or not all(isinstance(text, str) and text for text in texts):
-            raise ValueError(f"Prompts are non-empty strings. Received: {texts!r}")
-        longest = max(len(text) for text in texts)
-        if longest >= max_length:
+    def _check_length(self, longest: int, max_length: int) -> None:
+        if not isinstance(max_length, numbers.Integral) or longest >= max_length:
             raise ValueError(
-                f"`max_length` counts the prompt too and must be larger than {longest}. "
+                "`max_length` counts the prompt too and must be a whole number larger than "
+                f"{longest}, the {self.codec.unit} of the longest. "
                 f"Received: max_length={max_length}"
             )
-        if not temperature >= 0:  # nor NaN
-            raise ValueError(
-                f"`temperature` must be 0 (greedy) or more. Received: temperature={temperature}"
-            )
 
-    def encode_text(self, text: str) -> np.ndarray:
-        """Ids int32 `(T,)` of the characters of `text`.
 
-        Raises:
-            ValueError: If the model does not know a character; the message lists them.
-        """
-        ids = {character: i for i, character in enumerate(self.vocabulary)}
-        unknown = sorted(set(text) - set(ids))
-        if unknown:
-            raise ValueError(
-                f"{self._title} was built on a text without these characters; leave them out or "
-                f"train on a text that has them. Known: {self.vocabulary!r}. "
-                f"Received: {''.join(unknown)!r}"
-            )
-        return np.array([ids[character] for character in text], "int32")
+def _uniforms(seed: int, length: int, count: int, columns: int) -> np.ndarray:
+    """Uniform numbers in [0, 1) `(length, columns)`; a column depends on its number and seed."""
+    key = fold([seed, 0], "samples")
+    drawn = np.zeros((length, columns), "float32")
+    with tf.device("CPU"):
+        for i in range(count):
+            own = tf.random.experimental.stateless_fold_in(key, i)
+            drawn[:, i] = tf.random.stateless_uniform([length], own, alg="philox")
+    return drawn
 
-    def decode_text(self, ids: np.ndarray) -> str:
-        """The text of ids `(T,)`."""
-        return "".join(self.vocabulary[i] for i in ids)
+
+__all__ = ["TextModel", "TextWindows"]

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_genai import tokenizers
 from keras_genai._text import BETWEEN_TEXTS, number, with_spread
 from keras_genai.data.loading import KNOWN
 from keras_genai.data.loading import names as embedded
@@ -106,9 +107,11 @@ def _samples(entry: Mapping[str, Any], folder: Path) -> str:
 def _purpose(entry: Mapping[str, Any]) -> str:
     data, arguments = entry["data"]["name"], entry["arguments"]
     if entry["modality"] == "text":
+        codec = _codec(arguments)
         return (
-            f"It goes on with a text in the manner of `{data}`, character by character, and knows "
-            f"{len(arguments['vocabulary'])} characters. For teaching and for trying things out."
+            f"It goes on with a text in the manner of `{data}`, {codec.unit[:-1]} by "
+            f"{codec.unit[:-1]}, and knows {codec.num_tokens:,} {codec.unit}. For teaching and for "
+            "trying things out."
         )
     if entry["modality"] == "ratings":
         return (
@@ -124,6 +127,10 @@ def _purpose(entry: Mapping[str, Any]) -> str:
         f"It draws new {images}. For "
         "teaching, for trying things out, and as a number to compare with."
     )
+
+
+def _codec(arguments: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    return tokenizers.load(arguments.get("tokenizer", "characters"), arguments["vocabulary"])
 
 
 def _loading(entry: Mapping[str, Any], in_checkout: bool) -> str:
@@ -342,8 +349,12 @@ def _limits(entry: Mapping[str, Any]) -> str:
     if entry["modality"] == "text":
         lines = [
             "What it writes has the form of its training text, not meaning: nothing it says is so.",
-            "Characters that its training text lacks are refused in prompts.",
         ]
+        codec = _codec(entry["arguments"])
+        if not codec.knows_all:
+            lines.append(
+                f"{codec.unit.capitalize()} that its training text lacks are refused in prompts."
+            )
     elif entry["modality"] == "ratings":
         lines = [
             "It knows the items of its catalogue only, and of them nothing but who likes them.",

@@ -165,7 +165,10 @@ def test_what_is_no_data_is_refused(source, message):
 
 
 def test_files_of_other_kinds_are_refused(tmp_path):
-    for name, hint in (("a.pdf", r"\.npz, \.npy, \.txt, \.csv"), ("a.png", "Name the folder")):
+    for name, hint in (
+        ("a.pdf", r"\.npz, \.npy, \.txt, \.py, \.csv"),
+        ("a.png", "Name the folder"),
+    ):
         (tmp_path / name).write_text("x")
         with pytest.raises(DataError, match=rf"{hint}.*Received: .*{name}"):
             data.load(tmp_path / name)
@@ -232,7 +235,6 @@ def test_streams_become_dicts_of_uint8(dataset):
         (tf.data.Dataset.from_tensor_slices({"x": X}).batch(2), r"'image'.*keys \['x'\]"),
         (tf.data.Dataset.from_tensor_slices(X).batch(2).take(0), r"is empty\. Received:"),
         (tf.data.Dataset.from_tensor_slices(X / 1.0).batch(2), r"\[0, 1\].*Received: values"),
-        (tf.data.Dataset.from_tensor_slices(["a"]).batch(1), r"Pass text as a list.*Received:"),
         (tf.data.Dataset.from_tensor_slices((X, X)).batch(2), r"integers \(B,\).*Received:"),
         (tf.data.Dataset.from_tensor_slices((X, Y / 2)).batch(2), r"integers \(B,\).*Received:"),
         (tf.data.Dataset.from_tensor_slices((X, Y, Y)).batch(2), r"\(image, label\).*Received:"),
@@ -299,15 +301,33 @@ def test_a_list_of_texts_is_cut_between_documents():
 
 
 def test_a_folder_of_texts(tmp_path):
-    for i, name in enumerate(("b.txt", "a.txt", ".hidden.txt", "c.md")):
+    for i, name in enumerate(("b.py", "a.txt", ".hidden.txt", "c.md")):
         (tmp_path / name).write_text(f"text {i}")
     for modality in ("text", None):
         source = data.load(tmp_path, modality=modality).train
         assert source.documents == ["text 1", "text 0"]
     os.remove(tmp_path / "a.txt")
-    os.remove(tmp_path / "b.txt")
-    with pytest.raises(DataError, match=r"must hold \.txt files\. Received: none in"):
+    assert data.load(tmp_path / "b.py").train.documents == ["text 0"]
+    os.remove(tmp_path / "b.py")
+    with pytest.raises(DataError, match=r"must hold \.txt or \.py files\. Received: none in"):
         data.load(tmp_path, modality="text")
+
+
+def test_a_tf_data_dataset_of_strings():
+    texts = ["eins\n", "zwei ü", "drei\0"]
+    strings = tf.data.Dataset.from_tensor_slices(texts)
+    labels = tf.data.Dataset.range(3)
+    forms = (strings, strings.batch(2), tf.data.Dataset.zip((strings, labels)),
+             strings.map(lambda text: {"text": text}))  # fmt: skip
+    for dataset in forms:
+        source = data.load(dataset, modality="text").train
+        assert source.documents == texts and source.exact
+    assert data.load(strings, validation_split=0.4).validation.documents == ["drei\0"]
+    with pytest.raises(DataError, match=r"take\(n\).*Received: .*never ends"):
+        data.load(strings.repeat())
+    broken = tf.data.Dataset.from_tensor_slices([b"ok", b"caf\xe9"])
+    with pytest.raises(DataError, match="UTF-8.*Received: byte 0xe9 at offset 3 of text 1 of"):
+        data.load(broken)
 
 
 def test_bad_text_is_refused(tmp_path):

@@ -39,7 +39,7 @@ def test_no_character_sees_the_future(cell):
 def test_stepping_through_a_text_equals_reading_it_whole(cell):
     model = tiny(cell=cell, num_layers=2)
     ids = np.random.default_rng(0).integers(0, 5, (3, 10)).astype("int32")
-    states, steps = model.initial_states(3), []
+    states, steps = model.initial_states(3, 10), []
     for t in range(10):
         logits, states = model.step(ids[:, t], states)
         steps.append(logits)
@@ -51,7 +51,7 @@ def test_greedy_text_is_what_the_network_finds_likeliest():
     model.fit(text(), epochs=2, batch_size=8, run_dir=False, verbose=0)
     written = model.generate(["the cat", "a"], max_length=30, temperature=0)
     for prompt, result in zip(["the cat", "a"], written, strict=True):
-        logits = model(model.encode_text(result)[None]).numpy()[0]
+        logits = model(model.codec.encode(result)[None]).numpy()[0]
         for t in range(len(prompt), 30):
             assert result[t] == model.vocabulary[logits[t - 1].argmax()]
 
@@ -64,12 +64,57 @@ def test_sampled_characters_follow_the_softmax_at_a_temperature():
     head.bias.assign(wanted)  # every character has these logits, whatever came before
     temperature = 0.5
     texts = model.generate(["t"] * 64, max_length=201, temperature=temperature, seed=1)
-    ids = np.concatenate([model.encode_text(written[1:]) for written in texts])
+    ids = np.concatenate([model.codec.encode(written[1:]) for written in texts])
     frequencies = np.bincount(ids, minlength=len(wanted)) / len(ids)
     p = np.exp(wanted / temperature)
     p /= p.sum()
     error = np.sqrt(p * (1 - p) / len(ids))
     assert (np.abs(frequencies - p) < 5 * error).all()
+
+
+def test_a_text_depends_on_seed_place_and_prompt_alone():
+    model = tiny()
+    prompts = ["the cat", "a", "no dog sat on"]
+    together = model.generate(prompts, max_length=60, seed=1)
+    alone = model.generate(prompts[0], max_length=60, seed=1)
+    assert together[0] == alone != model.generate(prompts[0], max_length=60, seed=2)
+    assert model.generate([prompts[0]] * 2, max_length=60, seed=1)[1] != alone
+    assert model.generate(prompts[::2], max_length=60, seed=1)[0] == alone
+    beginnings = model.generate(["no", *prompts[1:], "a", "a"], max_length=30, seed=1)
+    assert [text[:30] for text in together[1:]] == beginnings[1:3]
+    stopped = model.generate(prompts, max_length=60, seed=1, stop=[alone[20:23], "zzz"])
+    assert stopped[0] == alone[: alone.index(alone[20:23], 7)]
+
+
+def test_other_options_and_prompts_compile_nothing_anew():
+    model = tiny()
+    model.generate("a", max_length=20, seed=1)
+    drawing = {"temperature": 0.5, "top_k": 3, "top_p": 0.9, "repetition_penalty": 1.2}
+    model.generate("the cat", max_length=30, seed=1, **drawing)
+    assert model._samplers["text", 1].experimental_get_tracing_count() == 1
+    greedy = {"temperature": 0.0}, {"top_k": 1}, {"top_p": 1e-6}, {"num_beams": 1, "temperature": 0}
+    texts = [model.generate("the cat", max_length=30, **options) for options in greedy]
+    assert len({*texts}) == 1
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "bpe", "words"])
+def test_other_tokenizers_end_texts_and_are_saved(tokenizer, tmp_path):
+    texts = ["雨 rain\n", "the cat sat", "the dog sat"] * 20
+    arguments = {**zoo.info("char_rnn").tiny, "tokenizer": tokenizer, "vocabulary_size": 270}
+    model = zoo.get("char_rnn", data=texts, seed=0, **arguments)
+    model.run_eagerly = True
+    model.fit(texts, epochs=1, steps_per_epoch=2, batch_size=4, run_dir=False, verbose=0)
+    head = model.language_model.layers[-1]
+    assert head.bias.shape == (model.num_tokens,) and model.codec.end == model.num_tokens - 1
+    nll, characters = model.text_nll(texts[:3])
+    assert characters == len("雨 rain\n") + 2 * len("the cat sat") + 3
+    assert len(nll) == len(model.codec.encode_documents(texts[:3])) - 1
+    assert len(model.text_nll(["the cat"] * 99)[0]) == 99 * len(model.codec.encode("the cat")) + 99
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.text_nll(texts[:3])[0].tolist() == nll.tolist()
+    head.bias.assign(np.where(np.arange(model.num_tokens) == model.codec.end, 99.0, 0.0))
+    assert model.generate(["the cat", "雨"], max_length=40) == ["the cat", "雨"]
 
 
 def test_prompts_are_checked():
@@ -80,13 +125,17 @@ def test_prompts_are_checked():
         (dict(prompts=3), "non-empty.*Received: "),
         (dict(prompts=[]), "non-empty.*Received: "),
         (dict(prompts="the cat", max_length=7), "max_length.*Received: max_length=7"),
+        (dict(prompts="a", max_length=9.5), "max_length.*Received: max_length=9.5"),
         (dict(prompts="a", temperature=-1.0), "temperature.*Received: temperature=-1.0"),
+        (dict(prompts="a", top_k=0), "top_k.*Received: top_k=0"),
     ]
     for arguments, message in cases:
         with pytest.raises(ValueError, match=message):
             model.generate(**arguments)
     with pytest.raises(ValueError, match="lstm, gru, simple_rnn. Received: cell='elman'"):
         zoo.get("char_rnn", cell="elman")
+    with pytest.raises(ValueError, match="characters, bytes, bpe, words. Received: 'letters'"):
+        zoo.get("char_rnn", tokenizer="letters")
 
 
 def test_text_must_fill_a_window_and_hold_known_characters():

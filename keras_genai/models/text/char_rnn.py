@@ -10,7 +10,8 @@ negative log-likelihood of the next character, in nats (divide by log 2 for bits
     loss = -1/T sum_t log p(x_{t+1} | x_1 ... x_t)                               equation 7
 
 It is trained on windows of the text, each from an empty memory. Sampling carries the memory from
-character to character, in one compiled loop.
+character to character, in one compiled loop. With another tokenizer, characters are bytes, pieces
+of words or words.
 
 Shapes: B batch (N when sampling), T time, V vocabulary.
 """
@@ -31,14 +32,14 @@ CELLS = {"lstm": layers.LSTM, "gru": GRU, "simple_rnn": layers.SimpleRNN}
 
 
 @network
-def language_model(vocabulary_size, cell, num_layers, units, dropout):
+def language_model(num_tokens, cell, num_layers, units, dropout):
     """Characters int32 (B, T) to logits of the next ones (B, T, V)."""
     ids = keras.Input((None,), dtype="int32")
-    x = layers.Embedding(vocabulary_size, 64)(ids)  # B T 64
+    x = layers.Embedding(num_tokens, 64)(ids)  # B T 64
     for _ in range(num_layers):
         x = CELLS[cell](units, return_sequences=True)(x)  # B T units
         x = Dropout(dropout)(x)
-    return keras.Model(ids, layers.Dense(vocabulary_size, dtype="float32")(x))
+    return keras.Model(ids, layers.Dense(num_tokens, dtype="float32")(x))
 
 
 def next_character_nll(targets, logits):
@@ -54,10 +55,12 @@ class CharRNN(TextModel):
 
     Args:
         vocabulary: The characters it knows, as one string, or None: from the data.
+        tokenizer: "characters", "bytes", "bpe" or "words".
+        vocabulary_size: How many tokens "bpe" learns, at most.
         cell: "lstm", "gru" or "simple_rnn".
         num_layers: Recurrent layers.
         units: Width of each.
-        sequence_length: T, characters in a training window.
+        sequence_length: T, tokens in a training window.
         dropout: Fraction of each layer's output that is dropped in training.
         seed: Fixes weights, dropout and data order.
     """
@@ -65,6 +68,8 @@ class CharRNN(TextModel):
     def __init__(
         self,
         vocabulary=None,
+        tokenizer="characters",
+        vocabulary_size=2000,
         cell="gru",
         num_layers=1,
         units=256,
@@ -73,14 +78,14 @@ class CharRNN(TextModel):
         seed=None,
         **kwargs,
     ):
-        super().__init__(vocabulary, sequence_length, seed, **kwargs)
+        super().__init__(vocabulary, tokenizer, vocabulary_size, sequence_length, seed, **kwargs)
         if cell not in CELLS:
             raise ValueError(f"`cell` must be one of {', '.join(CELLS)}. Received: cell={cell!r}")
         self.cell, self.num_layers, self.units, self.dropout = cell, num_layers, units, dropout
 
     def build_networks(self):
         self.language_model = language_model(
-            len(self.vocabulary), self.cell, self.num_layers, self.units, self.dropout
+            self.num_tokens, self.cell, self.num_layers, self.units, self.dropout
         )
 
     def call(self, ids, training=False):
@@ -108,40 +113,13 @@ class CharRNN(TextModel):
             new_states.append([*state] if isinstance(state, list | tuple) else [state])
         return head(x), new_states
 
-    def initial_states(self, n):
-        """Empty memory for `n` texts."""
+    def initial_states(self, n, length):
+        """Empty memory for `n` texts of any length."""
         return [[*layer.cell.get_initial_state(batch_size=n)] for layer in self._recurrent]
 
     @property
     def _recurrent(self):
         return [layer for layer in self.language_model.layers if isinstance(layer, layers.RNN)]
-
-    def sample(self, ids, lengths, temperature, seed):
-        """Continues prompts; temperature 0 takes the likeliest character. Compiled.
-
-        Args:
-            ids: int32 (T, N), each column a prompt, whatever after it.
-            lengths: int32 (N,), of the prompts, at least 1.
-            temperature: float32 scalar.
-            seed: A pair of ints.
-
-        Returns:
-            int32 (T, N).
-        """
-        length, n = ids.shape
-
-        def body(t, ids, states):
-            logits, states = self.step(ids[t], states)  # N V
-            uniform = tf.random.stateless_uniform(logits.shape, (seed[0], t), minval=1e-9)
-            # argmax(logits / temperature + Gumbel noise) is a draw from the softmax.
-            drawn = tf.argmax(
-                logits - temperature * tf.math.log(-tf.math.log(uniform)), 1, "int32"
-            )  # N
-            following = tf.where(t + 1 < lengths, ids[t + 1], drawn)
-            return t + 1, tf.tensor_scatter_nd_update(ids, [[t + 1]], following[None]), states
-
-        state = (tf.constant(0), ids, self.initial_states(n))
-        return tf.while_loop(lambda t, *_: t < length - 1, body, state)[1]
 
 
 @register(
@@ -156,6 +134,8 @@ class CharRNN(TextModel):
 )
 def char_rnn(
     vocabulary: str | None = None,
+    tokenizer: Literal["characters", "bytes", "bpe", "words"] = "characters",
+    vocabulary_size: int = 2000,
     cell: Literal["lstm", "gru", "simple_rnn"] = "gru",
     num_layers: int = 1,
     units: int = 256,
@@ -169,7 +149,10 @@ def char_rnn(
     One GRU layer is what learns most within minutes: after 90 seconds of Shakespeare its loss on
     held-out text was 1.66 nats, that of two LSTM layers 1.97.
     """
-    model = CharRNN(vocabulary, cell, num_layers, units, sequence_length, dropout, seed)
+    model = CharRNN(
+        vocabulary, tokenizer, vocabulary_size, cell, num_layers, units, sequence_length, dropout,
+        seed,
+    )  # fmt: skip
     # Recurrent gradients explode now and then (Graves 2013, section 2.1): clip them.
     optimizer = Adam(learning_rate, global_clipnorm=1.0)
     model.compile(optimizer, jit_compile=jit_compile_default(on_cpu=False))

@@ -1,0 +1,181 @@
+"""What is drawn follows the distribution asked for; a beam search finds what there is."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_genai import sampling
+
+RNG = np.random.default_rng(0)
+LOGITS = np.array([0.3, -1.2, 1.7, 0.9, -0.2, 0.8], "float32")
+DRAWS = 20_000
+
+
+def softmax(x):
+    p = np.exp(x - x.max())
+    return p / p.sum()
+
+
+def only(p, kept):
+    p = np.where(np.isin(np.arange(len(p)), kept), p, 0)
+    return p / p.sum()
+
+
+def draw(logits=LOGITS, temperature=1.0, top_k=6, top_p=1.0):
+    uniform = np.random.default_rng(1).random(DRAWS, "float32")
+    rows = tf.constant(np.tile(logits, (DRAWS, 1)))
+    numbers = (tf.constant(temperature), tf.constant(top_k), tf.constant(top_p))
+    return sampling.next_tokens(rows, uniform, *numbers).numpy()
+
+
+P = softmax(LOGITS)  # the likeliest are 2 (0.43), 3 (0.19) and 5 (0.18)
+
+
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ({}, P),
+        ({"temperature": 0.5}, softmax(LOGITS / 0.5)),
+        ({"temperature": 3.0}, softmax(LOGITS / 3)),
+        ({"top_k": 2}, only(P, [2, 3])),
+        ({"top_p": 0.65}, only(P, [2, 3, 5])),
+        # Of the four that `top_k` leaves, these have together 0.69 of the probability.
+        ({"top_k": 4, "top_p": 0.65}, only(P, [2, 3])),
+        ({"temperature": 0.5, "top_p": 0.7}, only(softmax(LOGITS / 0.5), [2, 3])),
+        ({"top_p": 1e-6}, only(P, [2])),
+        ({"temperature": 1e-30}, only(P, [2])),
+        ({"temperature": 0.0, "top_k": 3}, only(P, [2])),
+    ],
+)
+def test_frequencies_are_those_of_the_truncated_softmax(options, expected):
+    found = np.bincount(draw(**options), minlength=6)
+    assert (found[expected == 0] == 0).all()
+    p = expected[expected > 0]
+    chi_square = ((found[expected > 0] - DRAWS * p) ** 2 / (DRAWS * p)).sum()
+    assert chi_square < 20.6  # exceeded once in a thousand times at 5 degrees of freedom
+
+
+def test_of_equal_tokens_as_many_are_kept_as_asked():
+    found = np.bincount(draw(np.zeros(6, "float32"), top_k=3), minlength=6)
+    assert (found > 0).sum() == 3
+
+
+def test_repetition_is_penalized_as_in_the_paper():
+    seen = tf.constant([[True, True, False, False, False, True]])
+    found = sampling.penalize(LOGITS[None], seen, 2.0).numpy()[0]
+    np.testing.assert_allclose(found, [0.15, -2.4, 1.7, 0.9, -0.2, 0.4])
+
+
+V, LENGTH, END = 4, 5, 3
+TABLE = 2 * RNG.normal(size=(LENGTH, V, V)).astype("float32")
+
+
+def step(ids, states):
+    """Logits by place, token and the token before: states that must follow their beams."""
+    t, before = states
+    return tf.gather(tf.constant(TABLE)[t], ids) + 0.7 * tf.one_hot(before, V), (t + 1, ids)
+
+
+def start(n):
+    return tf.constant(0), tf.zeros(n, "int32")
+
+
+def log_p(text):
+    """Of each token but the first."""
+    logits = [
+        TABLE[t, token] + 0.7 * np.eye(V)[text[t - 1] if t else 0]
+        for t, token in enumerate(text[:-1])
+    ]
+    return [np.log(softmax(row))[token] for row, token in zip(logits, text[1:], strict=True)]
+
+
+def columns(prompts):
+    """Prompts side by side, and a column that is not wanted."""
+    ids = np.zeros((8, len(prompts) + 1), "int32")
+    for i, prompt in enumerate(prompts):
+        ids[: len(prompt), i] = prompt
+    return tf.constant(ids), tf.constant([*map(len, prompts), 0])
+
+
+PROMPTS = [[0], [1, 2], [2, 0, 1]]
+
+
+def test_a_beam_search_that_is_wide_enough_finds_the_best_of_all_texts():
+    found, means = sampling.beam_search(
+        step, start(4 * 64), *columns(PROMPTS), tf.constant(LENGTH), END, 64
+    )
+    for i, prompt in enumerate(PROMPTS):
+        texts = {}
+        for count in range(1, LENGTH - len(prompt) + 1):
+            for end in itertools.product(range(V), repeat=count):
+                whole = count == LENGTH - len(prompt) or end[-1] == END
+                if whole and END not in end[:-1]:
+                    texts[end] = np.mean(log_p([*prompt, *end])[len(prompt) - 1 :])
+        best = max(texts, key=texts.get)
+        written = found.numpy()[: len(prompt) + len(best), i]
+        assert written.tolist() == [*prompt, *best]
+        np.testing.assert_allclose(means[i], texts[best], rtol=1e-5)
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_a_narrow_beam_search_keeps_the_k_best_of_each_step(k):
+    found, _ = sampling.beam_search(
+        step, start(4 * k), *columns(PROMPTS), tf.constant(LENGTH), None, k
+    )
+    for i, prompt in enumerate(PROMPTS):
+        beams = [prompt]
+        while len(beams[0]) < LENGTH:
+            texts = [[*beam, token] for beam in beams for token in range(V)]
+            beams = sorted(texts, key=lambda t: -sum(log_p(t)[len(prompt) - 1 :]))[:k]
+        assert found.numpy()[:LENGTH, i].tolist() == beams[0]
+
+
+def test_writing_keeps_prompts_and_ends_when_all_have_ended():
+    """Greedy, with a penalty: as a plain loop over one text does it."""
+    numbers = {"temperature": 0.0, "top_k": V, "top_p": 1.0, "repetition_penalty": 1.5}
+    numbers = {name: tf.constant(value) for name, value in numbers.items()}
+    ids, lengths = columns(PROMPTS)
+    found = sampling.write(
+        step, start(4), ids, lengths, tf.constant(LENGTH), tf.zeros(ids.shape), V, END, **numbers
+    ).numpy()
+    assert (found[LENGTH:] == 0).all(), "nothing is written from max_length on"
+    for i, prompt in enumerate(PROMPTS):
+        text = [*prompt]
+        while len(text) < LENGTH and text[-1] != END:
+            t = len(text) - 1
+            logits = TABLE[t, text[-1]] + 0.7 * np.eye(V)[text[t - 1] if t else 0]
+            scaled = np.where(logits > 0, logits / 1.5, logits * 1.5)
+            text.append(int(np.where(np.isin(range(V), text), scaled, logits).argmax()))
+        assert found[: len(text), i].tolist() == text
+
+
+def test_texts_end_before_the_first_stop_string():
+    options = sampling.Options(stop=["\n\n", "the"])
+    assert options.cut("the cat\n\nthe dog", 3) == "the cat"
+    assert options.cut("the cat saw the dog\n\n", 3) == "the cat saw "
+    assert options.cut("the cat", 3) == "the cat"
+    assert sampling.Options(stop="a").cut("cat", 1) == "c"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": -1.0},
+        {"temperature": float("nan")},
+        {"top_k": 0},
+        {"top_k": 2.5},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"repetition_penalty": 0},
+        {"num_beams": 0},
+        {"stop": ""},
+        {"stop": ["a", 3]},
+        {"num_beams": 2, "temperature": 0.5},
+    ],
+)
+def test_options_are_checked(options):
+    name = [*options][0]
+    with pytest.raises(ValueError, match=f"{name}.*Received: {name}="):
+        sampling.Options(**options)
