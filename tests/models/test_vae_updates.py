@@ -129,8 +129,8 @@ def made(name, options):
     model.optimizer.build(model.trainable_variables)
     if name == "beta_vae":
         model.updates.assign(2)
-    for variable in model.encoder.trainable_variables:  # latents that say something
-        variable.assign(2.0 * variable)
+    for layer in model.encoder.layers[-2:]:  # mu and log_var: latents that say something
+        layer.kernel.assign(2.0 * layer.kernel)
     return model
 
 
