@@ -163,5 +163,5 @@ def mult_vae(
 ):
     """Variational autoencoder of ratings: a table in, recommendations out."""
     model = MultVAE(catalogue, latent_dim, units, linear, dropout, beta, anneal_steps, seed)
-    model.compile(Adam(learning_rate), jit_compile=jit_compile_default(on_cpu=True))
+    model.compile(Adam(learning_rate), jit_compile=jit_compile_default(on_cpu=False))
     return model
