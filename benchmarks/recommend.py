@@ -103,7 +103,6 @@ def mult_vae(parts, epochs, seed):
     from keras_genai import zoo
 
     model, start = zoo.get("mult_vae", seed=seed, **ARGUMENTS), time.process_time()
-    model.jit_compile = False  # with thousands of items XLA makes a step slower on a CPU
     model.fit(parts.train, epochs=epochs, run_dir=False, verbose=0)
     seconds = time.process_time() - start
     cost = f"{model.count_params():,} weights, {seconds:.0f} s of processor time"
