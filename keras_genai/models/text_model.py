@@ -14,13 +14,17 @@ from keras_genai.models.base import GenerativeModel, fold
 
 
 class TextWindows(data_module.Source):
-    """Windows of a text as items `{"text": int32 (T + 1,)}`, each token once."""
+    """Windows of a text as items `{"text": int32 (T + 1,)}`, each token once.
+
+    There are T cuts: the first window of cut k begins at token k. The last one, which might reach
+    beyond the text, begins as late as it can.
+    """
 
     modality = "text"
 
     def __init__(self, source: data_module.Source, ids: np.ndarray, length: int):
         self.name, self.ids, self.length = source.name, tf.constant(ids), length
-        self.source = source
+        self.source, self.cuts = source, length
 
     def _fingerprint(self) -> str:
         return self.source.fingerprint
@@ -30,7 +34,9 @@ class TextWindows(data_module.Source):
 
     def gather(self, indices: tf.Tensor) -> dict[str, tf.Tensor]:
         """Windows int32 `(B, T + 1)`; the last token of one is the first of the next."""
-        places = indices[:, None] * self.length + tf.range(self.length + 1, dtype="int64")
+        starts = indices % len(self) * self.length + indices // len(self)
+        starts = tf.minimum(starts, len(self.ids) - 1 - self.length)
+        places = starts[:, None] + tf.range(self.length + 1, dtype="int64")
         return {"text": tf.gather(self.ids, places)}
 
 
