@@ -61,6 +61,7 @@ def test_the_rate_warms_up_and_falls_to_a_tenth():
         assert float(schedule(step)) == pytest.approx(1e-2 * (0.1 + 0.9 * share))
     assert float(schedule(99)) == pytest.approx(1e-3)
     assert warm_cosine(1e-2, 4, 0) == 1e-2
+    assert float(warm_cosine(1e-2, 0, 24)(0)) == pytest.approx(1e-2)
     with pytest.raises(ValueError, match=r"warm-up.*Received: warmup_steps=4, decay_steps=4"):
         warm_cosine(1e-2, 4, 4)
 

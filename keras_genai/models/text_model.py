@@ -83,6 +83,22 @@ class TextModel(GenerativeModel):
         """
         raise NotImplementedError
 
+    def read_prompts(self, ids: tf.Tensor, lengths: tf.Tensor) -> tuple[Any, Any]:
+        """Where the steps begin, and the states there.
+
+        That is the first token, unless a model that can read many tokens at once overrides this.
+
+        Args:
+            ids: int32 `(T, N)`, each column a prompt, whatever after it.
+            lengths: int32 `(N,)`, of the prompts; 0 for a column that is not wanted.
+
+        Returns:
+            The place of the first token that `step` is to take, an int32 scalar that is below all
+            lengths that are wanted, and the states that it takes with it.
+        """
+        length, n = ids.shape
+        return tf.constant(0), self.initial_states(n, length)
+
     @functools.cached_property
     def codec(self) -> tokenizers.Tokenizer:
         """The tokenizer, once the vocabulary is known."""
@@ -205,14 +221,16 @@ class TextModel(GenerativeModel):
 
         def write(ids: Any, lengths: Any, last: Any, uniforms: Any, numbers: Any) -> Any:
             length, n = ids.shape
-            states = self.initial_states(n * num_beams, length)
             end = self.codec.end
             if num_beams > 1:
+                states = self.initial_states(n * num_beams, length)
                 found = sampling.beam_search(self.step, states, ids, lengths, last, end, num_beams)
                 return found[0]
+            start, states = self.read_prompts(ids, lengths)
             return sampling.write(
-                self.step, states, ids, lengths, last, uniforms, self.num_tokens, end, **numbers
-            )
+                self.step, states, ids, lengths, last, uniforms, self.num_tokens, end,
+                start=start, **numbers,
+            )  # fmt: skip
 
         compiled = tf.function(write, jit_compile=True)
         return self._samplers.setdefault(("text", num_beams), compiled)

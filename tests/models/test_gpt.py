@@ -1,5 +1,6 @@
 """What is special to GPT: what a place sees, the cache, weights that serve twice, the optimizer."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,6 +8,7 @@ from contract_data import text
 
 from keras_genai import zoo
 from keras_genai.models.text import gpt
+from keras_genai.models.text_model import TextModel
 
 V = 13  # characters of the text
 
@@ -52,7 +54,9 @@ def test_cached_logits_are_those_of_the_window_also_beyond_the_context(size):
     ]
     step = tf.function(model.step)
     for start in (0, 3, size, 20):  # characters that are read at once
-        states = model.initial_states(3, 30) if start == 0 else model.read(ids.T, start)
+        lengths = tf.constant([start + 1, 30, 0])  # the last one is not wanted
+        first, states = model.read_prompts(tf.constant(ids.T), lengths)
+        assert first == start
         for t in range(start, 30):
             logits, states = step(ids[:, t], states)
             np.testing.assert_allclose(logits, expected[t], rtol=0, atol=1e-4)
@@ -61,10 +65,23 @@ def test_cached_logits_are_those_of_the_window_also_beyond_the_context(size):
 def test_a_short_text_needs_no_more_places_than_it_has():
     model, ids = tiny(), random_ids(2, 5)
     states = model.initial_states(2, 5)
-    assert states[1].shape == (2, 5) and states[2][0][0].shape == (2, 2, 5, 8)
+    assert states[2].shape == (2, 5) and states[3][0][0].shape == (2, 2, 5, 8)
     for t in range(5):
         logits, states = model.step(ids[:, t], states)
     np.testing.assert_allclose(logits, model(ids)[:, -1], rtol=0, atol=1e-4)
+
+
+def test_the_cache_has_the_precision_of_the_policy():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = tiny()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    states = model.initial_states(2, 8)
+    logits, after = model.step(random_ids(2, 1)[:, 0], states)
+    filled = model._filled(*states[::2])[-1]
+    assert logits.dtype == "float32"
+    assert {x.dtype for x in tf.nest.flatten([states[3], after[3], filled])} == {tf.bfloat16}
 
 
 def test_greedy_text_is_what_the_network_finds_likeliest():
@@ -84,6 +101,14 @@ def test_other_prompts_and_their_lengths_do_not_change_a_text():
     alone = model.generate("the cat", **options)
     for others in (["a"], ["the cat sat on a mat", "no"], ["a"] * 6):
         assert model.generate(["the cat", *others], **options)[0] == alone
+
+
+def test_a_prompt_that_is_read_at_once_is_one_that_is_stepped_through(monkeypatch):
+    options = {"max_length": 50, "temperature": 0.8, "seed": 5, "repetition_penalty": 1.3}
+    model, prompts = tiny(), ["the cat sat on a mat", "no dog sat on"]
+    at_once = model.generate(prompts, **options)
+    monkeypatch.setattr(gpt.GPT, "read_prompts", TextModel.read_prompts)
+    assert tiny().generate(prompts, **options) == at_once
 
 
 def test_the_size_of_the_recipe_is_nanogpts():
@@ -175,9 +200,9 @@ def test_dropout_is_of_training_alone_and_covers_the_attention():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="multiple of `num_heads`.*Received: width=10, num_heads=4"):
+    with pytest.raises(ValueError, match="multiple of.*Received: width=10, num_heads=4"):
         zoo.get("gpt", width=10)
-    with pytest.raises(ValueError, match="at most 8.*Received: 9 characters"):
+    with pytest.raises(ValueError, match="at most 8.*Received: 9 tokens"):
         tiny()(random_ids(1, 9))
     with pytest.raises(ValueError, match="warm-up.*Received: warmup_steps=100, decay_steps=50"):
         zoo.get("gpt", decay_steps=50)

@@ -8,16 +8,16 @@ normalisation (LN) comes before each part of a block and once more after the las
     h_0     = W_e[x_t] + W_p[t]                               2018, equation 2; t is a place
     a_l     = h_{l-1} + attention(LN(h_{l-1}))                        2019, section 2.3
     h_l     = a_l + W_2 gelu(W_1 LN(a_l))
-    p(x_{t+1} | x_1 ... x_t) = softmax(LN(h_L) W_e^T)                 the weights of both ends are one
-    loss    = -1/T sum_t log p(x_{t+1} | x_1 ... x_t)                 2018, equation 1, a character
+    p(x_{t+1} | x_1 ... x_t) = softmax(LN(h_L) W_e^T)         2018, equation 2: W_e serves twice
+    loss    = -1/T sum_t log p(x_{t+1} | x_1 ... x_t)                 2018, equation 1, a token
 
 Weights begin with a deviation of 0.02, those whose results are added to h with 0.02 / sqrt(2 L),
 where 2 L is the number of such additions. AdamW (Loshchilov, Hutter, 2017) shrinks kernels alone.
 
-The network sees at most T characters. A text that grows longer goes on in a window of the last
-ones: whenever its T places are full, the later half of them becomes the first half. So a
-character's logits depend on what is at most T places before it, and at least T / 2. Sampling keeps
-the keys and values of the window's places (a cache), and computes them anew when it moves.
+The network sees at most T tokens. A text that grows longer goes on in a window of the last ones:
+when its T places are full, the later half of them becomes the first half. So logits depend on at
+most T tokens, and from there on on more than T / 2. Sampling keeps the keys and values of the
+window's places, a cache, and computes them anew when the window moves.
 
 Shapes: B batch (N when sampling), T time (the context), D width, V vocabulary, d = D / heads.
 """
@@ -76,24 +76,25 @@ class Block(layers.Layer):
         self.narrow.build((None, None, 4 * width))
 
     def call(self, x, training=False):
-        return self.read(x, training)[0]
+        return self.whole(x, training)[0]
 
-    def read(self, x, training=False):
+    def whole(self, x, training=False):
         """All places at once: the output (B, T, D), and the keys and values for `step`."""
         query, key, value = self._heads(x)
         places = tf.range(tf.shape(x)[1])
         return self._rest(x, query, key, value, places[:, None] >= places, training), key, value
 
     def step(self, x, keys, values, place):
-        """One place of `read`.
+        """One place of `whole`.
 
         Args:
             x: (B, 1, D).
-            keys: (B, heads, T, d), right before `place`, an int32 scalar.
+            keys: (B, heads, T, d), right before this place.
             values: As `keys`.
+            place: An int32 scalar.
 
         Returns:
-            The output (B, 1, D), and keys and values that are right up to `place`.
+            The output (B, 1, D), and keys and values that are right up to this place.
         """
         query, key, value = self._heads(x)
         places = tf.range(keys.shape[2])
@@ -125,7 +126,7 @@ class Block(layers.Layer):
 
 @network
 def language_model(num_tokens, sequence_length, num_layers, num_heads, width, dropout):
-    """Characters int32 (B, T) to logits of the next ones (B, T, V)."""
+    """Tokens int32 (B, T) to logits of the next ones (B, T, V)."""
     ids = keras.Input((None,), dtype="int32")
     embedding = layers.ReversibleEmbedding(
         num_tokens, width, embeddings_initializer=normal(), reverse_dtype="float32"
@@ -140,7 +141,7 @@ def language_model(num_tokens, sequence_length, num_layers, num_heads, width, dr
 
 @keras.saving.register_keras_serializable("keras_genai")
 class GPT(TextModel):
-    """The model of Radford et al. (2019), of characters.
+    """The model of Radford et al. (2019), of characters or other tokens.
 
     Args:
         vocabulary: What its tokenizer has learned, or None: from the data.
@@ -149,7 +150,7 @@ class GPT(TextModel):
         num_layers: L, the blocks.
         num_heads: Of each attention; divides `width`.
         width: D.
-        sequence_length: T, characters in a training window, and the most it can look back.
+        sequence_length: T, tokens in a training window, and the most it can look back.
         dropout: Fraction that is dropped in training: of the embeddings, of what blocks add, and
             of the attention's shares.
         seed: Fixes weights, dropout and data order.
@@ -186,8 +187,8 @@ class GPT(TextModel):
     def call(self, ids, training=False):
         if (ids.shape[1] or 0) > self.sequence_length:
             raise ValueError(
-                f"{self._title} sees at most {self.sequence_length} characters at once; `generate` "
-                f"writes more. Received: {ids.shape[1]} characters"
+                f"{self._title} sees at most {self.sequence_length} tokens at once; `generate` "
+                f"writes more. Received: {ids.shape[1]} tokens"
             )
         return self.language_model(ids, training=training)
 
@@ -205,54 +206,57 @@ class GPT(TextModel):
         return self.log({}, total=loss, count=tf.shape(inputs)[0])
 
     def step(self, ids, states):
-        """One character (N,), and the window before it, to logits (N, V) and the window after it.
+        """One token (N,), and the window before it, to logits (N, V) and the window after it.
 
-        The window is the number of its places that are taken, their characters (N, T), and each
-        block's keys and values (N, heads, T, d).
+        The window is how many of its places are taken, whether it has their keys and values, its
+        tokens (N, T), and each block's keys and values (N, heads, T, d).
         """
         embedding, positions, _, *blocks, norm = self.language_model.layers[1:]
-        places = states[1].shape[1]
+        place, ready, window, caches = states
+        places = window.shape[1]
         place, window, caches = tf.cond(
-            states[0] == places, lambda: self._move(states[1]), lambda: states
+            ready & (place < places),
+            lambda: (place, window, caches),
+            lambda: self._filled(place, window),
         )
         window = tf.where(tf.range(places) == place, ids[:, None], window)
         x, new_caches = positions.step(embedding(ids[:, None]), place), []  # N 1 D
         for block, cache in zip(blocks, caches, strict=True):
             x, *cache = block.step(x, *cache, place)
             new_caches.append(cache)
-        return embedding(norm(x), reverse=True)[:, 0], [place + 1, window, new_caches]
-
-    def initial_states(self, n, length):
-        """An empty window for `n` texts of at most `length` characters."""
-        return self._filled(0, tf.zeros((n, min(length, self.sequence_length)), "int32"))
-
-    def read(self, ids, count):
-        """The window after the first `count` characters (an int32 scalar) of texts (T', N)."""
-        length = ids.shape[0]
-        places = min(length, self.sequence_length)
-        start = self._window_start(count)
-        rows = tf.minimum(start + tf.range(places), length - 1)
-        return self._filled(count - start, tf.transpose(tf.gather(ids, rows)))
-
-    def _window_start(self, t):
-        """Where the window begins in which character number `t` is read."""
-        kept = self.sequence_length // 2
-        moved = self.sequence_length - kept
-        return moved * tf.maximum((t - kept) // moved, 0)
-
-    def _move(self, window):
-        """A full window (N, T) whose later half has become the first."""
-        kept = window.shape[1] // 2
-        return self._filled(kept, tf.roll(window, kept, axis=1))
+        logits = embedding(norm(x), reverse=True)[:, 0]  # N V
+        return logits, [place + 1, tf.constant(True), window, new_caches]
 
     def _filled(self, place, window):
-        """States of a window (N, T) of which the first `place` characters count."""
+        """A window with its keys and values; of a full one the later half becomes the first."""
         embedding, positions, _, *blocks, _ = self.language_model.layers[1:]
+        places = window.shape[1]
+        moved = tf.roll(window, places // 2, axis=1)
+        window = tf.where(place < places, window, moved)
         x, caches = positions(embedding(window)), []
         for block in blocks:
-            x, *cache = block.read(x)
+            x, *cache = block.whole(x)
             caches.append(cache)
-        return [tf.convert_to_tensor(place), window, caches]
+        # What is at the free places is seen by none, and overwritten one by one.
+        return tf.where(place < places, place, places // 2), window, caches
+
+    def initial_states(self, n, length):
+        """An empty window for `n` texts of at most `length` tokens."""
+        places, depth = min(length, self.sequence_length), self.width // self.num_heads
+        empty = tf.zeros((n, self.num_heads, places, depth), self.language_model.compute_dtype)
+        caches = [[empty, empty] for _ in range(self.num_layers)]
+        return [tf.constant(0), tf.constant(True), tf.zeros((n, places), "int32"), caches]
+
+    def read_prompts(self, ids, lengths):
+        """Takes what all prompts have, but for the last token, as one window for the first step."""
+        length, n = ids.shape
+        count = tf.reduce_min(tf.where(lengths > 0, lengths, length)) - 1
+        kept = self.sequence_length // 2
+        moved = self.sequence_length - kept
+        start = moved * tf.maximum((count - kept) // moved, 0)  # where the window has come to
+        _, _, window, caches = self.initial_states(n, length)
+        rows = tf.minimum(start + tf.range(window.shape[1]), length - 1)
+        return count, [count - start, count == 0, tf.transpose(tf.gather(ids, rows)), caches]
 
 
 @register(
@@ -262,8 +266,15 @@ class GPT(TextModel):
     minutes=3,
     batch_size=12,
     step_ms=45,
-    paper="https://openai.com/index/better-language-models/",
-    tiny={"num_layers": 1, "num_heads": 2, "width": 8, "sequence_length": 12, "dropout": 0.1, "decay_steps": 0},
+    paper="Radford et al., 2019",
+    tiny={
+        "num_layers": 1,
+        "num_heads": 2,
+        "width": 8,
+        "sequence_length": 12,
+        "dropout": 0.1,
+        "decay_steps": 0,
+    },
 )
 def gpt(
     vocabulary: str | None = None,
@@ -280,7 +291,7 @@ def gpt(
     weight_decay: float = 0.1,
     seed: int | None = None,
 ):
-    """GPT-2's transformer, of characters: a text file in, more of it out."""
+    """GPT-2's transformer: a text file in, more of it out."""
     model = GPT(
         vocabulary, tokenizer, vocabulary_size, num_layers, num_heads, width, sequence_length,
         dropout, seed,
