@@ -93,7 +93,8 @@ def test_it_reads_its_own_tokens_writes_and_trains(tmp_path):
     model.fit([text * 9], epochs=1, batch_size=2, run_dir=False, verbose=0)
     assert 0 < np.abs(model.language_model.get_weights()[0] - before).max() < 1e-3
     model.save(tmp_path / "tuned.keras")
-    assert zoo.load(tmp_path / "tuned.keras").preview() == model.preview()
+    np.testing.assert_array_equal(zoo.load(tmp_path / "tuned.keras")(ids[None, :12]),
+                                  model(ids[None, :12]))  # fmt: skip
 
 
 def test_other_folders_are_refused(tmp_path):
