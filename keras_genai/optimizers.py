@@ -46,7 +46,8 @@ class AdamW(Adam):
     """
 
     def _use_weight_decay(self, variable):
-        return variable.name == "kernel"
+        # TensorFlow's variable: ".../kernel:0", on a second replica ".../kernel/replica_1:0".
+        return "kernel" in variable.name.partition(":")[0].split("/")
 
 
 def warm_cosine(learning_rate, warmup_steps, decay_steps):
