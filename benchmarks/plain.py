@@ -663,3 +663,19 @@ def char_rnn():
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     return model
+
+
+def gpt():
+    ids = keras.Input((64,), dtype="int32")
+    embedding = layers.ReversibleEmbedding(65, 128)
+    x = embedding(ids) + layers.Embedding(64, 128)(keras.ops.arange(64))
+    for _ in range(4):
+        y = layers.LayerNormalization()(x)
+        x += layers.MultiHeadAttention(4, 32)(y, y, use_causal_mask=True)
+        y = layers.LayerNormalization()(x)
+        x += layers.Dense(128)(layers.Dense(512, activation="gelu")(y))
+    model = keras.Model(ids, embedding(layers.LayerNormalization()(x), reverse=True))
+    optimizer = keras.optimizers.AdamW(1e-3, weight_decay=0.1, beta_2=0.99, global_clipnorm=1.0)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "embeddings"])
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model

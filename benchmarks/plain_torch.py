@@ -1,7 +1,8 @@
-"""DCGAN's training step in eager PyTorch, channels last: what `step_time.py` compares with.
+"""Training steps in eager PyTorch: what `step_time.py` compares with.
 
-The networks, the order of the updates and the batch are those of the recipe `dcgan`: one batch of
-generated images serves both updates, the discriminator's comes first.
+`dcgan`, channels last: the networks, the order of the updates and the batch are those of the
+recipe; one batch of generated images serves both updates, the discriminator's comes first. `gpt`:
+the network, the optimizer and the batch of the recipe, with PyTorch's fused attention.
 """
 
 import time
@@ -49,7 +50,7 @@ def discriminator():
     )
 
 
-def step_times(steps):
+def dcgan(steps):
     """Milliseconds of each step, on images that are in memory."""
     torch.manual_seed(0)
     g = Generator().to(memory_format=torch.channels_last)
@@ -71,5 +72,59 @@ def step_times(steps):
         g_loss.backward()
         g_adam.step()
         d_loss.item(), g_loss.item()
+        times.append(1000 * (time.perf_counter() - start))
+    return times
+
+
+class Block(nn.Module):
+    """Attention of 4 heads and two dense layers, each added to its input."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(2)])
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.output_projection = nn.Linear(width, width)
+        self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x):
+        parts = self.query_key_value(self.norms[0](x)).unflatten(-1, (3, 4, -1))  # B T 3 4 d
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        x = x + self.output_projection(mixed.transpose(1, 2).flatten(2))
+        return x + self.narrow(F.gelu(self.widen(self.norms[1](x)), approximate="tanh"))
+
+
+class GPT(nn.Module):
+    """Characters (B, 64) to logits (B, 64, 65)."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.positions = nn.Embedding(65, 128), nn.Embedding(64, 128)
+        self.blocks, self.norm = nn.Sequential(*(Block(128) for _ in range(4))), nn.LayerNorm(128)
+
+    def forward(self, ids):
+        x = self.blocks(self.embedding(ids) + self.positions.weight)
+        return F.linear(self.norm(x), self.embedding.weight)
+
+
+def gpt(steps):
+    """Milliseconds of each step, on windows that are in memory."""
+    torch.manual_seed(0)
+    model = GPT()
+    kernels = [p for m in model.modules() if isinstance(m, nn.Linear) for p in [m.weight]]
+    others = [p for p in model.parameters() if all(p is not kernel for kernel in kernels)]
+    groups = [{"params": kernels}, {"params": others, "weight_decay": 0.0}]
+    adam = torch.optim.AdamW(groups, 1e-3, betas=(0.9, 0.99), weight_decay=0.1)
+    text = torch.randint(65, (1000, 65))
+    times = []
+    for i in range(steps):
+        start = time.perf_counter()
+        batch = text[(i % 80) * 12 :][:12]
+        loss = F.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+        adam.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        adam.step()
+        loss.item()
         times.append(1000 * (time.perf_counter() - start))
     return times

@@ -8,8 +8,8 @@ are timed through
 `train_function`, each in processes of its own that alternate, because a machine's speed drifts.
 The figure to quote is the ratio of the medians.
 
-Where PyTorch is installed, `dcgan` is also timed against the same step in eager PyTorch
-(`plain_torch.py`), and with `updates="simultaneous"`, which is another algorithm.
+Where PyTorch is installed, `dcgan` and `gpt` are also timed against the same step in eager PyTorch
+(`plain_torch.py`), and `dcgan` with `updates="simultaneous"`, which is another algorithm.
 
     python benchmarks/step_time.py                 # all recipes
     python benchmarks/step_time.py dcgan --rounds 5
@@ -45,8 +45,10 @@ BATCHES = {
     "vq_vae": 128,
     "mult_vae": 100,
     "char_rnn": 32,
+    "gpt": 12,
 }
 LABELLED = ("cgan", "acgan", "cvae")
+WINDOWS = {"char_rnn": 100, "gpt": 64}  # characters in a window of text
 WARM_UP, STEPS = 3, 25
 
 
@@ -56,8 +58,9 @@ def measure_ours(name, **overrides):
     import numpy as np
 
     rng = np.random.default_rng(0)
-    if name == "char_rnn":
-        dataset = data.load(["".join(map(chr, rng.integers(32, 97, 100 * 1000 + 1)))])
+    if name in WINDOWS:
+        characters = rng.integers(32, 97, 1000 * WINDOWS[name] + 1)
+        dataset = data.load(["".join(map(chr, characters))])
     elif name == "mult_vae":
         dataset = data.load("tastes")  # 800 users, 400 items
     else:
@@ -76,8 +79,8 @@ def measure_plain(name):
     import tensorflow as tf
 
     batch_size, rng = BATCHES[name], np.random.default_rng(0)
-    if name == "char_rnn":
-        ids = rng.integers(0, 65, (1000, 101)).astype("int32")
+    if name in WINDOWS:
+        ids = rng.integers(0, 65, (1000, WINDOWS[name] + 1)).astype("int32")
         arrays = (ids[:, :-1], ids[:, 1:])
     elif name == "mult_vae":
         arrays = ((rng.random((800, 400)) < 0.06).astype("float32"),)
@@ -102,7 +105,7 @@ def measure_torch(name):
     """Milliseconds of each step in eager PyTorch."""
     import plain_torch
 
-    return plain_torch.step_times(WARM_UP + STEPS)[WARM_UP:]
+    return getattr(plain_torch, name)(WARM_UP + STEPS)[WARM_UP:]
 
 
 MEASURES = {
@@ -164,12 +167,14 @@ def main():
     print("|---|---|---|---|---|---|", flush=True)
     for name in arguments.names:
         compare(name, "plain", arguments.rounds)
+    with_torch = [name for name in ("dcgan", "gpt") if name in arguments.names]
+    if with_torch and not importlib.util.find_spec("torch"):
+        print("\nPyTorch is not installed: pip install torch adds the comparison with it.")
+        return
+    for name in with_torch:
+        compare(name, "torch", arguments.rounds)
     if "dcgan" in arguments.names:
-        if importlib.util.find_spec("torch"):
-            compare("dcgan", "torch", arguments.rounds)
-            compare("dcgan", "torch", arguments.rounds, ours="simultaneous")
-        else:
-            print("\nPyTorch is not installed: pip install torch adds the comparison with it.")
+        compare("dcgan", "torch", arguments.rounds, ours="simultaneous")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Adam by TensorFlow's fused kernel, at a constant or a falling rate."""
+"""Adam and AdamW by TensorFlow's fused kernel, at a constant or a falling rate."""
 
 import math
 
@@ -62,6 +62,53 @@ class StoppingAdam(Adam):
     def get_config(self):
         """The constructor's arguments."""
         return {**super().get_config(), "stop_after": self.stop_after}
+
+
+@keras.saving.register_keras_serializable("keras_genai")
+class AdamW(Adam):
+    """`Adam` that also shrinks the kernels, and no other variables, towards 0.
+
+    Decoupled Weight Decay Regularization. Loshchilov, Hutter, 2017,
+    https://arxiv.org/abs/1711.05101: a kernel W becomes (1 - learning_rate weight_decay) W before
+    Adam's step (algorithm 2 with their eta_t alpha as learning_rate). Biases, the normalisations'
+    scales and embeddings stay as they are: their size is no measure of how much a network
+    remembers. The choice follows from names, so that a loaded optimizer makes it too.
+    """
+
+    def _use_weight_decay(self, variable):
+        # TensorFlow's variable: ".../kernel:0", on a second replica ".../kernel/replica_1:0".
+        return "kernel" in variable.name.partition(":")[0].split("/")
+
+
+def warm_cosine(learning_rate, warmup_steps, decay_steps):
+    """A rate that rises, then falls along half a cosine to a tenth, and stays there.
+
+    In step k (0, 1, ...) of the warm-up it is learning_rate (k + 1) / (warmup_steps + 1); then that
+    of Loshchilov, Hutter, 2016, https://arxiv.org/abs/1608.03983, equation 5.
+
+    Args:
+        learning_rate: The highest.
+        warmup_steps: Steps until then.
+        decay_steps: Steps until the lowest, those of the warm-up included; 0 for a constant rate,
+            which callbacks can change.
+
+    Raises:
+        ValueError: If the warm-up takes longer than all.
+    """
+    if not decay_steps:
+        return learning_rate
+    if warmup_steps >= decay_steps:
+        raise ValueError(
+            "`decay_steps` counts the warm-up too and must be larger than `warmup_steps`. "
+            f"Received: warmup_steps={warmup_steps}, decay_steps={decay_steps}"
+        )
+    return keras.optimizers.schedules.CosineDecay(
+        learning_rate / (warmup_steps + 1),
+        decay_steps - warmup_steps,
+        alpha=0.1,
+        warmup_target=learning_rate,
+        warmup_steps=warmup_steps,
+    )
 
 
 def adam(learning_rate, decay_steps):

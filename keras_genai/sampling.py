@@ -162,6 +162,7 @@ def write(
     num_tokens: int,
     end: int | None,
     *,
+    start: Any = 0,
     repetition_penalty: Any,
     **drawing: Any,
 ) -> tf.Tensor:
@@ -176,6 +177,7 @@ def write(
         uniforms: Uniform numbers in [0, 1), float32 (T, N): one for each place.
         num_tokens: V.
         end: The token that ends a text, after which a column means nothing, or None.
+        start: The place of the token that the first step takes, int32, below all lengths but 0.
         repetition_penalty: As above, a scalar.
         **drawing: The other scalars that `next_tokens` takes.
 
@@ -200,7 +202,12 @@ def write(
         return (t + 1 < max_length) & ~tf.reduce_all(done)
 
     seen = tf.zeros((ids.shape[1], num_tokens), "bool")
-    return tf.while_loop(goes_on, body, (tf.constant(0), ids, states, seen, lengths == 0))[1]
+    # What no step takes has been seen too; where there is none, the first token, which always is.
+    read = tf.where(tf.range(ids.shape[0])[:, None] < start, ids, ids[:1])  # T N
+    places = tf.stack([tf.broadcast_to(rows, read.shape), read], 2)
+    seen = tf.tensor_scatter_nd_update(seen, places, tf.ones_like(read, "bool"))
+    state = (tf.convert_to_tensor(start), ids, states, seen, lengths == 0)
+    return tf.while_loop(goes_on, body, state)[1]
 
 
 def _number(end: int | None) -> int:

@@ -6,14 +6,14 @@ import pytest
 import tensorflow as tf
 from contract_data import images, tiny
 
-from keras_genai.optimizers import Adam, StoppingAdam, adam
+from keras_genai.optimizers import Adam, AdamW, StoppingAdam, adam, warm_cosine
 
 
-def path(optimizer, jit_compile):
+def path(optimizer, jit_compile, name="variable"):
     """Three variables moved by twenty gradients; one of them is sparse, as of an embedding."""
     rng = np.random.default_rng(0)
     start = [rng.normal(size=shape).astype("float32") for shape in [(7, 3), (5,), (6, 2)]]
-    variables = [keras.Variable(value) for value in start]
+    variables = [keras.Variable(value, name=name) for value in start]
     optimizer.build(variables)
 
     @tf.function(jit_compile=jit_compile)
@@ -52,6 +52,34 @@ def test_stopping_takes_the_path_of_keras_along_half_a_cosine(jit_compile):
         *(path(kind(1e-2), False) for kind in (StoppingAdam, Adam)), strict=True
     ):
         np.testing.assert_array_equal(never, plain)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_decoupled_decay_is_that_of_keras_and_of_kernels_alone(jit_compile):
+    options = {"weight_decay": 0.1, "global_clipnorm": 1.0}
+    for name, decay in (("kernel", 0.1), ("bias", 0.0), ("embeddings", 0.0)):
+        ours = path(AdamW(1e-2, **options), jit_compile, name)
+        theirs = keras.optimizers.AdamW(1e-2, **{**options, "weight_decay": decay})
+        for mine, expected in zip(ours, path(theirs, jit_compile), strict=True):
+            np.testing.assert_allclose(mine, expected, rtol=2e-5, atol=1e-6)
+    loaded = AdamW.from_config(AdamW(1e-2, **options).get_config())
+    again = path(loaded, jit_compile, "embeddings")
+    np.testing.assert_array_equal(np.concatenate([*map(np.ravel, again)]),
+                                  np.concatenate([*map(np.ravel, ours)]))  # fmt: skip
+
+
+def test_the_rate_warms_up_and_falls_to_a_tenth():
+    schedule = warm_cosine(1e-2, 4, 24)
+    for step in (0, 1, 3):
+        assert float(schedule(step)) == pytest.approx(1e-2 * (step + 1) / 5)
+    for step in (4, 7, 14, 24):
+        share = (1 + np.cos(np.pi * (step - 4) / 20)) / 2
+        assert float(schedule(step)) == pytest.approx(1e-2 * (0.1 + 0.9 * share))
+    assert float(schedule(99)) == pytest.approx(1e-3)
+    assert warm_cosine(1e-2, 4, 0) == 1e-2
+    assert float(warm_cosine(1e-2, 0, 24)(0)) == pytest.approx(1e-2)
+    with pytest.raises(ValueError, match=r"warm-up.*Received: warmup_steps=4, decay_steps=4"):
+        warm_cosine(1e-2, 4, 4)
 
 
 def test_dense_gradients_take_the_fused_kernel():

@@ -33,6 +33,8 @@ class Source:
         labels: the labels of all items, int32 (N,), or None where there are none or only reading
             the items would tell.
         factors: the keys of items that say together how an image was made; none of other data.
+        cuts: in how many ways the data can be cut into items. Item i + k N, of N items, is item i
+            of cut k. Each epoch of training takes another cut, evaluation takes cut 0.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Source:
     class_names: list[str] | None = None
     labels: np.ndarray | None = None
     factors: tuple[str, ...] = ()
+    cuts: int = 1
 
     @property
     def has_labels(self) -> bool:

@@ -48,7 +48,8 @@ def train_batches(
 ) -> tf.data.Dataset:
     """The batches number `position` to `end` - 1 of the endless shuffled sequence.
 
-    Each epoch of that sequence is a permutation that is a function of (seed, epoch) alone. A batch
+    Each epoch of that sequence is a permutation that is a function of (seed, epoch) alone, and so
+    is the source's cut that it takes. A batch
     never spans two epochs: what does not fill one is left out, other items in each epoch. So equal
     (seed, position) give equal batches in any process, and nothing is replayed to get there.
 
@@ -77,12 +78,13 @@ def train_batches(
         numbers = (step % steps) * batch_size + tf.range(batch_size, dtype=tf.int64)
         if not shuffle:
             return numbers
-        return tf.raw_ops.RandomIndexShuffle(
-            index=numbers,
-            seed=tf.stack([key[0], key[1], step // steps]),
-            max_index=tf.constant(len(source) - 1, tf.int64),
-            rounds=SHUFFLE_ROUNDS,
-        )
+        epoch = step // steps
+        shuffled = _shuffled(numbers, len(source), (key[0], key[1], epoch))
+        if source.cuts == 1:
+            return shuffled
+        # All cuts come once before one comes again.
+        turn, number = epoch // source.cuts, epoch % source.cuts
+        return shuffled + len(source) * _shuffled(number, source.cuts, (key[1], key[0], turn))
 
     # Shared out before anything is read: each worker reads its own items only.
     numbers = _shares(_numbers(position, end).map(plain(indices)), share, even=True)
@@ -122,6 +124,16 @@ def steps_per_epoch(source: Source, batch_size: int) -> int:
             f"`batch_size={len(source)}`. Received: {len(source)} items, batch_size={batch_size}"
         )
     return len(source) // batch_size
+
+
+def _shuffled(numbers: tf.Tensor, count: int, seed: Any) -> tf.Tensor:
+    """Where `numbers`, from 0 to `count` - 1, go in the permutation of that seed."""
+    return tf.raw_ops.RandomIndexShuffle(
+        index=numbers,
+        seed=tf.stack(seed),
+        max_index=tf.constant(count - 1, tf.int64),
+        rounds=SHUFFLE_ROUNDS,
+    )
 
 
 def _check_batch_size(batch_size: int) -> None:

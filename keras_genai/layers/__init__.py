@@ -1,6 +1,6 @@
 """Layers that models share: those of Keras, faster or right where Keras is not; augmentation."""
 
-from keras_genai.layers.attention import CausalBlock, Positions, SummedEmbedding
+from keras_genai.layers.attention import CausalBlock, Positions, SummedEmbedding, attend
 from keras_genai.layers.augmentation import check_policy, diff_augment
 from keras_genai.layers.convolution import Conv2D, Conv2DTranspose
 from keras_genai.layers.normalization import BatchNormalization
@@ -23,6 +23,7 @@ __all__ = [
     "SpectralPooledConv2D",
     "SummedEmbedding",
     "UpsampledConv2D",
+    "attend",
     "check_policy",
     "diff_augment",
 ]

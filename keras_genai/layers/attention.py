@@ -28,19 +28,54 @@ class SummedEmbedding(layers.Embedding):
 
 @keras.saving.register_keras_serializable("keras_genai")
 class Positions(layers.Layer):
-    """Adds a learnt vector for each place: (B, T, D) to (B, T, D)."""
+    """Adds a learnt vector for each place: (B, T, D) to (B, T, D).
+
+    Args:
+        length: The most places there can be, or None: as many as the input has.
+        initializer: Of the vectors.
+    """
+
+    def __init__(self, length=None, initializer="random_normal", **kwargs):
+        super().__init__(**kwargs)
+        self.length, self.initializer = length, keras.initializers.get(initializer)
 
     def build(self, input_shape):
         self.vectors = self.add_weight(
-            name="vectors", shape=input_shape[1:], initializer="random_normal"
+            name="vectors",
+            shape=(self.length or input_shape[1], input_shape[2]),
+            initializer=self.initializer,
         )
 
     def call(self, x):
-        return x + self.vectors
+        return x + self.vectors[: tf.shape(x)[1]]
 
     def step(self, x, t):
         """The same for the one place t, (B, 1, D)."""
         return x + tf.gather(tf.cast(self.vectors, x.dtype), [t])
+
+    def get_config(self):
+        """The constructor's arguments."""
+        initializer = keras.initializers.serialize(self.initializer)
+        return {**super().get_config(), "length": self.length, "initializer": initializer}
+
+
+def attend(query, key, value, visible, drop=tf.identity):
+    """Equation 1 for each head.
+
+    Args:
+        query: (B, N, T, d).
+        key: (B, N, T', d).
+        value: (B, N, T', d).
+        visible: bool (T, T'), or what broadcasts to it: which keys a query sees.
+        drop: What the shares of the keys go through in training.
+
+    Returns:
+        (B, N, T, d).
+    """
+    scale = query.shape[-1] ** -0.5
+    scores = tf.cast(tf.matmul(query, key, transpose_b=True), "float32") * scale
+    shares = tf.nn.softmax(tf.where(visible, scores, -1e9))  # B N T T'
+    return tf.matmul(tf.cast(drop(shares), value.dtype), value)
 
 
 @keras.saving.register_keras_serializable("keras_genai")
@@ -102,10 +137,7 @@ class CausalBlock(layers.Layer):
 
     def _rest(self, x, query, key, value, visible):
         """What follows from queries (B, N, T, d) that see the keys where `visible` (T, T')."""
-        scale = query.shape[-1] ** -0.5
-        scores = tf.cast(tf.matmul(query, key, transpose_b=True), "float32") * scale
-        shares = tf.nn.softmax(tf.where(visible, scores, -1e9))  # B N T T'
-        mixed = tf.transpose(tf.matmul(tf.cast(shares, value.dtype), value), (0, 2, 1, 3))
+        mixed = tf.transpose(attend(query, key, value, visible), (0, 2, 1, 3))
         x += self.output_projection(tf.reshape(mixed, (-1, *x.shape[1:])))
         return x + self.narrow(self.widen(self.dense_norm(x)))
 

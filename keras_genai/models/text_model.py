@@ -14,13 +14,17 @@ from keras_genai.models.base import GenerativeModel, fold
 
 
 class TextWindows(data_module.Source):
-    """Windows of a text as items `{"text": int32 (T + 1,)}`, each token once."""
+    """Windows of a text as items `{"text": int32 (T + 1,)}`, each token once.
+
+    There are T cuts: the first window of cut k begins at token k. The last one, which might reach
+    beyond the text, begins as late as it can.
+    """
 
     modality = "text"
 
     def __init__(self, source: data_module.Source, ids: np.ndarray, length: int):
         self.name, self.ids, self.length = source.name, tf.constant(ids), length
-        self.source = source
+        self.source, self.cuts = source, length
 
     def _fingerprint(self) -> str:
         return self.source.fingerprint
@@ -30,7 +34,9 @@ class TextWindows(data_module.Source):
 
     def gather(self, indices: tf.Tensor) -> dict[str, tf.Tensor]:
         """Windows int32 `(B, T + 1)`; the last token of one is the first of the next."""
-        places = indices[:, None] * self.length + tf.range(self.length + 1, dtype="int64")
+        starts = indices % len(self) * self.length + indices // len(self)
+        starts = tf.minimum(starts, len(self.ids) - 1 - self.length)
+        places = starts[:, None] + tf.range(self.length + 1, dtype="int64")
         return {"text": tf.gather(self.ids, places)}
 
 
@@ -76,6 +82,22 @@ class TextModel(GenerativeModel):
             length: How many steps there will be at most.
         """
         raise NotImplementedError
+
+    def read_prompts(self, ids: tf.Tensor, lengths: tf.Tensor) -> tuple[Any, Any]:
+        """Where the steps begin, and the states there.
+
+        That is the first token, unless a model that can read many tokens at once overrides this.
+
+        Args:
+            ids: int32 `(T, N)`, each column a prompt, whatever after it.
+            lengths: int32 `(N,)`, of the prompts; 0 for a column that is not wanted.
+
+        Returns:
+            The place of the first token that `step` is to take, an int32 scalar that is below all
+            lengths that are wanted, and the states that it takes with it.
+        """
+        length, n = ids.shape
+        return tf.constant(0), self.initial_states(n, length)
 
     @functools.cached_property
     def codec(self) -> tokenizers.Tokenizer:
@@ -199,14 +221,16 @@ class TextModel(GenerativeModel):
 
         def write(ids: Any, lengths: Any, last: Any, uniforms: Any, numbers: Any) -> Any:
             length, n = ids.shape
-            states = self.initial_states(n * num_beams, length)
             end = self.codec.end
             if num_beams > 1:
+                states = self.initial_states(n * num_beams, length)
                 found = sampling.beam_search(self.step, states, ids, lengths, last, end, num_beams)
                 return found[0]
+            start, states = self.read_prompts(ids, lengths)
             return sampling.write(
-                self.step, states, ids, lengths, last, uniforms, self.num_tokens, end, **numbers
-            )
+                self.step, states, ids, lengths, last, uniforms, self.num_tokens, end,
+                start=start, **numbers,
+            )  # fmt: skip
 
         compiled = tf.function(write, jit_compile=True)
         return self._samplers.setdefault(("text", num_beams), compiled)

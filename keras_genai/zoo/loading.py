@@ -25,22 +25,24 @@ def load(path: str | os.PathLike) -> Any:
 
     Args:
         path: A run folder (its checkpoint is loaded), a `.keras` file, a published entry's folder,
-            or its name, such as "dcgan.mnist".
+            or its name, such as "dcgan.mnist". Also a folder of GPT-2 weights, see `zoo/gpt2.py`.
 
     Returns:
-        The model, with its optimizers, random states and epoch counter. Of a published entry these
-        are new.
+        The model, with its optimizers, random states and epoch counter. Of a published entry and of
+        GPT-2 these are new.
 
     Raises:
         ValueError: If there is no model at `path`, the file is damaged or of a newer version.
     """
-    from keras_genai.zoo import published
+    from keras_genai.zoo import gpt2, published
 
     name, path = os.fspath(path), Path(path)
     if not path.exists() and published.NAME.fullmatch(name) and path.suffix != ".keras":
         path = published.find(name)
     if (path / published.ENTRY).exists():
         return published.load(path)
+    if (path / gpt2.WEIGHTS).exists():
+        return gpt2.load(path)
     if path.is_dir():
         if not (path / CHECKPOINT).exists():
             raise ValueError(

@@ -22,6 +22,7 @@ from keras_genai._text import did_you_mean
 INDEX = Path(__file__).with_name("index.json")
 MODALITIES = ("image", "text", "audio", "music", "video", "ratings")
 TASKS = ("unconditional", "labels", "prompt", "transform", "recommend")
+MAY_BE_0 = ("seed", "warmup_steps", "decay_steps")  # of whole numbers, besides those that are
 
 _RECIPES: dict[str, "Recipe"] = {}
 
@@ -252,7 +253,7 @@ def _check_value(recipe: str, parameter: Mapping[str, Any], value: Any) -> None:
     if value is None and parameter["default"] is None:
         return
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    at_least = 0 if name == "seed" or parameter["default"] == 0 else 1
+    at_least = 0 if name in MAY_BE_0 or parameter["default"] == 0 else 1
     sides = value if isinstance(value, list | tuple) else ()
     expected, fits = {
         "int": (f"a whole number, at least {at_least}", whole and value >= at_least),

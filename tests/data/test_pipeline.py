@@ -12,6 +12,7 @@ from keras_genai.data import DataError
 from keras_genai.data.arrays import ArraySource
 from keras_genai.data.pipeline import Share, eval_batches, steps_per_epoch, train_batches
 from keras_genai.data.stream import StreamSource
+from keras_genai.models.text_model import TextWindows
 
 
 def numbered(count):
@@ -35,6 +36,26 @@ def test_an_epoch_holds_every_item_once_in_an_order_of_its_own():
     assert sorted(first) == sorted(second) == list(range(20))
     assert first != second
     assert list(range(20)) not in (first, second)
+
+
+def test_each_epoch_takes_another_cut_and_evaluation_the_first():
+    source = TextWindows(data.load(["x" * 23]).train, np.arange(23, dtype="int32"), 5)
+    assert len(source) == 4 and source.cuts == 5
+
+    def starts(epoch, **options):
+        position, end = (tf.Variable(4 * k, dtype=tf.int64) for k in (epoch, epoch + 1))
+        batches = train_batches(source, 4, seed=0, position=position, end=end, **options)
+        (windows,) = [batch["text"].numpy() for batch in batches]
+        assert (np.diff(windows) == 1).all() and windows.shape == (4, 6)
+        return sorted(windows[:, 0].tolist())
+
+    cuts = [[min(5 * i + k, 17) for i in range(4)] for k in range(5)]
+    epochs = [starts(epoch) for epoch in range(10)]
+    assert sorted(epochs[:5]) == sorted(epochs[5:]) == sorted(cuts), "each comes once"
+    assert epochs[:5] != epochs[5:]
+    assert starts(3, shuffle=False) == cuts[0]
+    (evaluated,) = eval_batches(source, 9)
+    assert evaluated["text"].numpy()[:, 0].tolist() == cuts[0]
 
 
 def test_the_remainder_is_left_out_and_is_another_each_epoch():

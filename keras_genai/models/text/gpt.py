@@ -1,0 +1,306 @@
+"""GPT-2: a transformer that reads from left to right and says what comes next.
+
+Language Models are Unsupervised Multitask Learners. Radford, Wu, Child, Luan, Amodei, Sutskever,
+2019, https://openai.com/index/better-language-models/. From Improving Language Understanding by
+Generative Pre-Training (Radford, Narasimhan, Salimans, Sutskever, 2018) it differs in that
+normalisation (LN) comes before each part of a block and once more after the last:
+
+    h_0     = W_e[x_t] + W_p[t]                               2018, equation 2; t is a place
+    a_l     = h_{l-1} + attention(LN(h_{l-1}))                        2019, section 2.3
+    h_l     = a_l + W_2 gelu(W_1 LN(a_l))
+    p(x_{t+1} | x_1 ... x_t) = softmax(LN(h_L) W_e^T)         2018, equation 2: W_e serves twice
+    loss    = -1/T sum_t log p(x_{t+1} | x_1 ... x_t)                 2018, equation 1, a token
+
+Weights begin with a deviation of 0.02, those whose results are added to h with 0.02 / sqrt(2 L),
+where 2 L is the number of such additions. AdamW (Loshchilov, Hutter, 2017) shrinks kernels alone.
+
+The network sees at most T tokens. A text that grows longer goes on in a window of the last ones:
+when its T places are full, the later half of them becomes the first half. So logits depend on at
+most T tokens, and from there on on more than T / 2. Sampling keeps the keys and values of the
+window's places, a cache, and computes them anew when the window moves.
+
+Shapes: B batch (N when sampling), T time (the context), D width, V vocabulary, d = D / heads.
+"""
+
+import functools
+from typing import Literal
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from keras_genai.layers import Dropout, Positions, attend
+from keras_genai.models.base import jit_compile_default, network
+from keras_genai.models.text.char_rnn import next_character_nll
+from keras_genai.models.text_model import TextModel
+from keras_genai.optimizers import AdamW, warm_cosine
+from keras_genai.zoo.registry import register
+
+EPSILON = 1e-5  # of the normalisations, as in the published weights
+
+
+def normal(scale=1.0):
+    """The initial weights' distribution, of its own seed each time."""
+    return keras.initializers.RandomNormal(stddev=0.02 * scale)
+
+
+@keras.saving.register_keras_serializable("keras_genai")
+class Block(layers.Layer):
+    """Attention and two dense layers, each added to its input: (B, T, D) to (B, T, D).
+
+    Args:
+        num_heads: Of the attention; divides D.
+        residual_scale: Factor of the initial weights whose results are added to the input.
+        dropout: Fraction of what is added, and of the attention's shares, that is dropped in
+            training.
+    """
+
+    def __init__(self, num_heads, residual_scale=1.0, dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads, self.residual_scale, self.dropout = num_heads, residual_scale, dropout
+
+    def build(self, input_shape):
+        width, options = input_shape[-1], {"dtype": self.dtype_policy}
+        inner, outer = normal(), normal(self.residual_scale)
+        self.attention_norm = layers.LayerNormalization(epsilon=EPSILON, **options)
+        self.query_key_value = layers.Dense(3 * width, kernel_initializer=inner, **options)
+        self.output_projection = layers.Dense(width, kernel_initializer=outer, **options)
+        self.dense_norm = layers.LayerNormalization(epsilon=EPSILON, **options)
+        self.widen = layers.Dense(4 * width, kernel_initializer=inner, **options)
+        self.narrow = layers.Dense(width, kernel_initializer=outer, **options)
+        self.drop = Dropout(self.dropout, **options)
+        for layer in (self.attention_norm, self.query_key_value, self.output_projection):
+            layer.build((None, None, width))
+        for layer in (self.dense_norm, self.widen):
+            layer.build((None, None, width))
+        self.narrow.build((None, None, 4 * width))
+
+    def call(self, x, training=False):
+        return self.whole(x, training)[0]
+
+    def whole(self, x, training=False):
+        """All places at once: the output (B, T, D), and the keys and values for `step`."""
+        query, key, value = self._heads(x)
+        places = tf.range(tf.shape(x)[1])
+        return self._rest(x, query, key, value, places[:, None] >= places, training), key, value
+
+    def step(self, x, keys, values, place):
+        """One place of `whole`.
+
+        Args:
+            x: (B, 1, D).
+            keys: (B, heads, T, d), right before this place.
+            values: As `keys`.
+            place: An int32 scalar.
+
+        Returns:
+            The output (B, 1, D), and keys and values that are right up to this place.
+        """
+        query, key, value = self._heads(x)
+        places = tf.range(keys.shape[2])
+        here = (places == place)[:, None]  # T 1
+        keys, values = tf.where(here, key, keys), tf.where(here, value, values)
+        return self._rest(x, query, keys, values, places <= place), keys, values
+
+    def _heads(self, x):
+        """Queries, keys and values, (B, heads, T, d) each."""
+        batch_size, length = tf.unstack(tf.shape(x)[:2])
+        parts = self.query_key_value(self.attention_norm(x))  # B T 3D
+        parts = tf.reshape(
+            parts, (batch_size, length, 3, self.num_heads, x.shape[-1] // self.num_heads)
+        )
+        return tf.unstack(tf.transpose(parts, (2, 0, 3, 1, 4)))
+
+    def _rest(self, x, query, key, value, visible, training=False):
+        drop = functools.partial(self.drop, training=training)
+        mixed = tf.transpose(attend(query, key, value, visible, drop), (0, 2, 1, 3))
+        x += drop(self.output_projection(tf.reshape(mixed, tf.shape(x))))
+        wide = keras.activations.gelu(self.widen(self.dense_norm(x)), approximate=True)  # B T 4D
+        return x + drop(self.narrow(wide))
+
+    def get_config(self):
+        """The constructor's arguments."""
+        own = {name: getattr(self, name) for name in ("num_heads", "residual_scale", "dropout")}
+        return {**super().get_config(), **own}
+
+
+@network
+def language_model(num_tokens, sequence_length, num_layers, num_heads, width, dropout):
+    """Tokens int32 (B, T) to logits of the next ones (B, T, V)."""
+    ids = keras.Input((None,), dtype="int32")
+    embedding = layers.ReversibleEmbedding(
+        num_tokens, width, embeddings_initializer=normal(), reverse_dtype="float32"
+    )
+    x = Positions(sequence_length, normal())(embedding(ids))  # B T D
+    x = Dropout(dropout)(x)
+    for _ in range(num_layers):
+        x = Block(num_heads, (2 * num_layers) ** -0.5, dropout)(x)
+    x = layers.LayerNormalization(epsilon=EPSILON)(x)
+    return keras.Model(ids, embedding(x, reverse=True))
+
+
+@keras.saving.register_keras_serializable("keras_genai")
+class GPT(TextModel):
+    """The model of Radford et al. (2019), of characters or other tokens.
+
+    Args:
+        vocabulary: What its tokenizer has learned, or None: from the data.
+        tokenizer: "characters", "bytes", "bpe" or "words".
+        vocabulary_size: How many tokens "bpe" learns, at most.
+        num_layers: L, the blocks.
+        num_heads: Of each attention; divides `width`.
+        width: D.
+        sequence_length: T, tokens in a training window, and the most it can look back.
+        dropout: Fraction that is dropped in training: of the embeddings, of what blocks add, and
+            of the attention's shares.
+        seed: Fixes weights, dropout and data order.
+    """
+
+    def __init__(
+        self,
+        vocabulary=None,
+        tokenizer="characters",
+        vocabulary_size=2000,
+        num_layers=4,
+        num_heads=4,
+        width=128,
+        sequence_length=64,
+        dropout=0.0,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(vocabulary, tokenizer, vocabulary_size, sequence_length, seed, **kwargs)
+        if width % num_heads:
+            raise ValueError(
+                "`width` is a multiple of `num_heads`. "
+                f"Received: width={width}, num_heads={num_heads}"
+            )
+        self.num_layers, self.num_heads, self.width = num_layers, num_heads, width
+        self.dropout = dropout
+
+    def build_networks(self):
+        self.language_model = language_model(
+            self.num_tokens, self.sequence_length, self.num_layers, self.num_heads,
+            self.width, self.dropout,
+        )  # fmt: skip
+
+    def call(self, ids, training=False):
+        if (ids.shape[1] or 0) > self.sequence_length:
+            raise ValueError(
+                f"{self._title} sees at most {self.sequence_length} tokens at once; `generate` "
+                f"writes more. Received: {ids.shape[1]} tokens"
+            )
+        return self.language_model(ids, training=training)
+
+    def train_step(self, data):
+        inputs, targets = data["text"][:, :-1], data["text"][:, 1:]  # B T each
+        with tf.GradientTape() as tape:
+            logits = self.language_model(inputs, training=True)  # B T V
+            loss = next_character_nll(targets, logits)
+        self.minimize(tape, loss, self.language_model)
+        return self.log({}, total=loss)
+
+    def test_step(self, data):
+        inputs, targets = data["text"][:, :-1], data["text"][:, 1:]  # B T each
+        loss = next_character_nll(targets, self.language_model(inputs))
+        return self.log({}, total=loss, count=tf.shape(inputs)[0])
+
+    def step(self, ids, states):
+        """One token (N,), and the window before it, to logits (N, V) and the window after it.
+
+        The window is how many of its places are taken, whether it has their keys and values, its
+        tokens (N, T), and each block's keys and values (N, heads, T, d).
+        """
+        embedding, positions, _, *blocks, norm = self.language_model.layers[1:]
+        place, ready, window, caches = states
+        places = window.shape[1]
+        place, window, caches = tf.cond(
+            ready & (place < places),
+            lambda: (place, window, caches),
+            lambda: self._filled(place, window),
+        )
+        window = tf.where(tf.range(places) == place, ids[:, None], window)
+        x, new_caches = positions.step(embedding(ids[:, None]), place), []  # N 1 D
+        for block, cache in zip(blocks, caches, strict=True):
+            x, *cache = block.step(x, *cache, place)
+            new_caches.append(cache)
+        logits = embedding(norm(x), reverse=True)[:, 0]  # N V
+        return logits, [place + 1, tf.constant(True), window, new_caches]
+
+    def _filled(self, place, window):
+        """A window with its keys and values; of a full one the later half becomes the first."""
+        embedding, positions, _, *blocks, _ = self.language_model.layers[1:]
+        places = window.shape[1]
+        moved = tf.roll(window, places // 2, axis=1)
+        window = tf.where(place < places, window, moved)
+        x, caches = positions(embedding(window)), []
+        for block in blocks:
+            x, *cache = block.whole(x)
+            caches.append(cache)
+        # What is at the free places is seen by none, and overwritten one by one.
+        return tf.where(place < places, place, places // 2), window, caches
+
+    def initial_states(self, n, length):
+        """An empty window for `n` texts of at most `length` tokens."""
+        places, depth = min(length, self.sequence_length), self.width // self.num_heads
+        empty = tf.zeros((n, self.num_heads, places, depth), self.language_model.compute_dtype)
+        caches = [[empty, empty] for _ in range(self.num_layers)]
+        return [tf.constant(0), tf.constant(True), tf.zeros((n, places), "int32"), caches]
+
+    def read_prompts(self, ids, lengths):
+        """Takes what all prompts have, but for the last token, as one window for the first step."""
+        length, n = ids.shape
+        count = tf.reduce_min(tf.where(lengths > 0, lengths, length)) - 1
+        kept = self.sequence_length // 2
+        moved = self.sequence_length - kept
+        start = moved * tf.maximum((count - kept) // moved, 0)  # where the window has come to
+        _, _, window, caches = self.initial_states(n, length)
+        rows = tf.minimum(start + tf.range(window.shape[1]), length - 1)
+        return count, [count - start, count == 0, tf.transpose(tf.gather(ids, rows)), caches]
+
+
+@register(
+    modality="text",
+    task="prompt",
+    data="pydocs",
+    minutes=3,
+    batch_size=12,
+    step_ms=45,
+    paper="Radford et al., 2019",
+    tiny={
+        "num_layers": 1,
+        "num_heads": 2,
+        "width": 8,
+        "sequence_length": 12,
+        "dropout": 0.1,
+        "decay_steps": 0,
+    },
+)
+def gpt(
+    vocabulary: str | None = None,
+    tokenizer: Literal["characters", "bytes", "bpe", "words"] = "characters",
+    vocabulary_size: int = 2000,
+    num_layers: int = 4,
+    num_heads: int = 4,
+    width: int = 128,
+    sequence_length: int = 64,
+    dropout: float = 0.0,
+    learning_rate: float = 3e-3,
+    warmup_steps: int = 100,
+    decay_steps: int = 4000,
+    weight_decay: float = 0.1,
+    seed: int | None = None,
+):
+    """GPT-2's transformer: a text file in, more of it out."""
+    model = GPT(
+        vocabulary, tokenizer, vocabulary_size, num_layers, num_heads, width, sequence_length,
+        dropout, seed,
+    )  # fmt: skip
+    optimizer = AdamW(
+        warm_cosine(learning_rate, warmup_steps, decay_steps),
+        beta_2=0.99,
+        weight_decay=weight_decay,
+        global_clipnorm=1.0,
+    )
+    model.compile(optimizer, jit_compile=jit_compile_default(on_cpu=True))
+    return model

@@ -1,0 +1,131 @@
+"""Published GPT-2 weights: a folder as Hugging Face has it, to a `gpt` that writes and trains.
+
+The folder holds `config.json`, `model.safetensors` and `tokenizer.json`, of GPT-2 in any size or of
+a model of the same architecture. Nothing in it is code. A safetensors file is eight bytes with the
+length of a header, the header in JSON, which says where each array is, and the arrays.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
+HEADER_BYTES = 100_000_000  # as in the format's own library
+TYPES = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+# The parts of a block, theirs and ours; c_ are matrices (inputs, outputs) as those of Dense.
+LAYERS = {
+    "ln_1": "attention_norm",
+    "attn.c_attn": "query_key_value",
+    "attn.c_proj": "output_projection",
+    "ln_2": "dense_norm",
+    "mlp.c_fc": "widen",
+    "mlp.c_proj": "narrow",
+}
+
+
+def load(folder: Path) -> Any:
+    """A `gpt` of the folder's size with its weights, compiled to be trained on at a low rate.
+
+    Raises:
+        ValueError: If files are missing or damaged, or the model is not a GPT-2.
+        ImportError: If the package `tokenizers` is missing.
+    """
+    from keras_genai.zoo import registry
+
+    missing = [name for name in (CONFIG, TOKENIZER) if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"A folder of GPT-2 weights holds {CONFIG}, {WEIGHTS} and {TOKENIZER}. "
+            f"Received: {str(folder)!r} without {' and '.join(missing)}"
+        )
+    config = json.loads((folder / CONFIG).read_text("utf-8"))
+    arguments = {
+        "num_layers": config.get("n_layer"),
+        "num_heads": config.get("n_head"),
+        "width": config.get("n_embd"),
+        "sequence_length": config.get("n_positions"),
+    }
+    epsilon, activation = config.get("layer_norm_epsilon"), config.get("activation_function")
+    if None in arguments.values() or (epsilon, activation) != (1e-5, "gelu_new"):
+        raise ValueError(
+            "This is not the configuration of a GPT-2: it has n_layer, n_head, n_embd, "
+            'n_positions, layer_norm_epsilon=1e-05 and activation_function="gelu_new". '
+            f"Received: {config!r:.300}"
+        )
+    model = registry.make(
+        "gpt",
+        {
+            **arguments,
+            "vocabulary": (folder / TOKENIZER).read_text("utf-8"),
+            "tokenizer": "bpe",
+            "dropout": 0.1,
+            "learning_rate": 3e-5,
+            "decay_steps": 0,
+        },
+    )
+    assign(model.language_model, read_safetensors(folder / WEIGHTS))
+    return model
+
+
+def assign(network: Any, arrays: Mapping[str, np.ndarray]) -> None:
+    """Sets the weights of a `gpt`'s network to arrays under GPT-2's names.
+
+    Raises:
+        ValueError: If one is missing or has another shape.
+    """
+    embedding, positions, _, *blocks, norm = network.layers[1:]
+    variables = {"wte.weight": embedding.embeddings, "wpe.weight": positions.vectors}
+    parts = {"ln_f": norm}
+    for i, block in enumerate(blocks):
+        parts |= {f"h.{i}.{name}": getattr(block, ours) for name, ours in LAYERS.items()}
+    for name, layer in parts.items():
+        scale, shift = layer.trainable_variables
+        variables |= {f"{name}.weight": scale, f"{name}.bias": shift}
+    found = {name.removeprefix("transformer."): array for name, array in arrays.items()}
+    for name, variable in variables.items():
+        shape = found[name].shape if name in found else None
+        if shape != tuple(variable.shape):
+            raise ValueError(
+                f"The weights must be those of a GPT-2 of this size: {name} has the shape "
+                f"{tuple(variable.shape)}. Received: {shape}"
+            )
+        variable.assign(found[name].astype("float32"))
+
+
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file by name, read from the disk when they are used.
+
+    Raises:
+        ValueError: If the file is damaged, or has an array of another type than `TYPES`.
+    """
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+        try:
+            if start > min(size, HEADER_BYTES):
+                raise ValueError(f"a header of {start} bytes in a file of {size}")
+            header = json.loads(file.read(start - 8))
+            header.pop("__metadata__", None)
+            return {
+                name: _array(path, size, start, **entry)
+                for name, entry in header.items()
+                if not name.endswith((".attn.bias", ".attn.masked_bias"))  # masks, not weights
+            }
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(
+                "This is not a whole safetensors file of floating-point arrays: take another copy. "
+                f"Received: {str(path)!r} ({error})"
+            ) from error
+
+
+def _array(
+    path: Path, size: int, start: int, dtype: str, shape: list[int], data_offsets: list[int]
+) -> np.ndarray:
+    first, last = (start + offset for offset in data_offsets)
+    length = int(np.prod(shape)) * TYPES[dtype].itemsize
+    if min(shape, default=1) < 1 or first < start or last > size or last - first != length:
+        raise ValueError(f"an array of shape {shape} at {data_offsets} in a file of {size} bytes")
+    return np.memmap(path, TYPES[dtype], "r", first, tuple(shape))

@@ -1,0 +1,124 @@
+"""Published GPT-2 weights: a folder in their form against a forward pass written here."""
+
+import json
+
+import numpy as np
+import pytest
+
+from keras_genai import tokenizers, zoo
+from keras_genai.zoo import gpt2
+
+pytest.importorskip("tokenizers")
+
+L, HEADS, D, T, V = 2, 2, 8, 12, 270
+CONFIG = {
+    "n_layer": L, "n_head": HEADS, "n_embd": D, "n_positions": T, "vocab_size": V,
+    "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new",
+}  # fmt: skip
+
+
+def weights():
+    """Random arrays under GPT-2's names."""
+    shapes = {"wte.weight": (V, D), "wpe.weight": (T, D), "ln_f.weight": (D,), "ln_f.bias": (D,)}
+    for i in range(L):
+        for name, shape in {
+            "ln_1": (D,), "attn.c_attn": (D, 3 * D), "attn.c_proj": (D, D),
+            "ln_2": (D,), "mlp.c_fc": (D, 4 * D), "mlp.c_proj": (4 * D, D),
+        }.items():  # fmt: skip
+            shapes |= {f"h.{i}.{name}.weight": shape, f"h.{i}.{name}.bias": shape[-1:]}
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(0, 0.5, shape).astype("float32") for name, shape in shapes.items()}
+
+
+def write_folder(path, arrays, prefix="", config=CONFIG):
+    path.mkdir(exist_ok=True)
+    header, data = {"__metadata__": {"format": "pt"}}, b""
+    for name, array in arrays.items():
+        place = [len(data), len(data) + array.nbytes]
+        kind = {"float32": "F32", "float16": "F16", "int64": "I64"}[array.dtype.name]
+        header[prefix + name] = {"dtype": kind, "shape": array.shape, "data_offsets": place}
+        data += array.tobytes()
+    written = json.dumps(header).encode()
+    (path / gpt2.WEIGHTS).write_bytes(len(written).to_bytes(8, "little") + written + data)
+    (path / gpt2.CONFIG).write_text(json.dumps(config))
+    sentences = ["the cat sat on the mat and saw no dog"] * 9
+    (path / gpt2.TOKENIZER).write_text(tokenizers.BytePairs.learn(sentences, V))
+    return path
+
+
+def normalised(x, scale, shift):
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(
+        x.var(-1, keepdims=True) + 1e-5
+    ) * scale + shift
+
+
+def logits_of(w, ids):
+    """Equations of the paper for one text (T,), head by head, in float64."""
+    w = {name: array.astype("float64") for name, array in w.items()}
+    pair = lambda name: (w[f"{name}.weight"], w[f"{name}.bias"])  # noqa: E731
+    dense = lambda x, name: x @ pair(name)[0] + pair(name)[1]  # noqa: E731
+    h = w["wte.weight"][ids] + w["wpe.weight"][: len(ids)]
+    for i in range(L):
+        q, k, v = np.split(dense(normalised(h, *pair(f"h.{i}.ln_1")), f"h.{i}.attn.c_attn"), 3, 1)
+        mixed = np.zeros_like(h)
+        for columns in np.split(np.arange(D), HEADS):
+            for t in range(len(ids)):
+                scores = k[: t + 1, columns] @ q[t, columns] / np.sqrt(D / HEADS)
+                shares = np.exp(scores) / np.exp(scores).sum()
+                mixed[t, columns] = shares @ v[: t + 1, columns]
+        h = h + dense(mixed, f"h.{i}.attn.c_proj")
+        wide = dense(normalised(h, *pair(f"h.{i}.ln_2")), f"h.{i}.mlp.c_fc")
+        wide = wide / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)))
+        h = h + dense(wide, f"h.{i}.mlp.c_proj")
+    return normalised(h, *pair("ln_f")) @ w["wte.weight"].T
+
+
+@pytest.mark.parametrize("prefix", ["", "transformer."])
+def test_logits_are_those_of_the_paper(tmp_path, prefix):
+    arrays = weights()
+    masks = {f"h.{i}.attn.bias": np.ones((1, 1, T, T), "int64") for i in range(L)}
+    model = zoo.load(write_folder(tmp_path / "gpt2", arrays | masks, prefix))
+    ids = np.random.default_rng(1).integers(0, V, T)
+    np.testing.assert_allclose(model(ids[None])[0], logits_of(arrays, ids), rtol=1e-4, atol=1e-4)
+
+
+def test_it_reads_its_own_tokens_writes_and_trains(tmp_path):
+    model = zoo.load(write_folder(tmp_path / "gpt2", weights()))
+    model.jit_compile = False
+    text = "the cat sat on the mat, saw 3 dogs"
+    ids = model.codec.encode(text)
+    assert len(ids) < len(text) and model.codec.decode(ids) == text
+    assert model.generate("the cat", max_length=16, seed=1).startswith("the cat")
+    before = model.language_model.get_weights()[0]
+    model.fit([text * 9], epochs=1, batch_size=2, run_dir=False, verbose=0)
+    assert 0 < np.abs(model.language_model.get_weights()[0] - before).max() < 1e-3
+    model.save(tmp_path / "tuned.keras")
+    np.testing.assert_array_equal(zoo.load(tmp_path / "tuned.keras")(ids[None, :12]),
+                                  model(ids[None, :12]))  # fmt: skip
+
+
+def test_other_folders_are_refused(tmp_path):
+    arrays = weights()
+
+    def refused(message, arrays=arrays, **config):
+        folder = write_folder(tmp_path / "gpt2", arrays, config={**CONFIG, **config})
+        with pytest.raises(ValueError, match=message):
+            zoo.load(folder)
+        return folder
+
+    refused("not the configuration of a GPT-2.*Received: ", activation_function="relu")
+    refused(
+        r"ln_f.bias has the shape \(8,\). Received: None", {k: arrays[k] for k in [*arrays][:3]}
+    )
+    refused(r"wpe.weight has the shape \(13, 8\). Received: \(12, 8\)", n_positions=13)
+    refused("not a whole safetensors.*Received: .*I64", {"wte.weight": np.zeros(3, "int64")})
+    folder = refused("n_layer", n_layer=None)
+    write_folder(folder, arrays)
+    whole = (folder / gpt2.WEIGHTS).read_bytes()
+    for damaged in (whole[:-1], whole[:100], b"\xff" * 100, b""):
+        (folder / gpt2.WEIGHTS).write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"not a whole safetensors file.*Received: "):
+            zoo.load(folder)
+    (folder / gpt2.TOKENIZER).unlink()
+    with pytest.raises(ValueError, match=r"holds config.json.*without tokenizer.json"):
+        zoo.load(folder)
