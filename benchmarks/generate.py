@@ -6,18 +6,27 @@ last characters, as many as the model is trained on. It takes the same networks 
 weights. It is slow: 100 images and 200 characters are timed, and the time for all is worked out
 from them. Compilation is excluded on both sides by a first call.
 
-The second table is of `gpt` with its cache and without: one compiled loop each, but without the
-cache each character costs a pass over the last 64.
+The second table is of `gpt`: 1,000 characters after the first, far beyond the 64 that the model
+sees. With the cache and without there is one compiled loop each, but without it each character
+costs a pass over the last 64. Where PyTorch is installed, the third way is the same without a
+cache in eager PyTorch, as nanoGPT does it (`plain_torch.py`). Each is timed in processes of its
+own, which alternate; "first" is the first call, compilation included.
 
     python benchmarks/generate.py
+    python benchmarks/generate.py --only gpt
 """
 
+import argparse
+import importlib.util
+import json
+import statistics
 import time
 
 import numpy as np
-import tensorflow as tf
+from common import lines_of
 
-from keras_genai import zoo
+from keras_genai import zoo  # isort: skip  (before TensorFlow: it sets the environment)
+import tensorflow as tf
 
 IMAGES, CHARACTERS = 1000, 10_000
 VOCABULARY = "".join(map(chr, range(32, 97)))
@@ -67,8 +76,8 @@ def report(name, ours, plain):
     print(f"| {name} | {ours:.2f} | {plain:.1f} | {plain / ours:.0f} |", flush=True)
 
 
-def main():
-    """Prints a table."""
+def compare_with_predict():
+    """Prints the first table."""
     print("| what | ours, s | predict in a loop, s | times as fast |")
     print("|---|---|---|---|")
     for name in ("gan", "dcgan", "vae"):
@@ -85,12 +94,76 @@ def main():
             length = 1 + CHARACTERS // texts
             ours = seconds(lambda m=model, t=texts, n=length: write(m, t, n))
             report(f"`{name}`, {CHARACTERS:,} characters in {texts}", ours, slow)
-    print("\n| texts of `gpt` at once | cached, characters/s | without, characters/s | ratio |")
-    print("|---|---|---|---|")
-    for texts in (1, 32):
-        cached = 1000 * texts / seconds(lambda t=texts: write(model, t, 1001))
-        plain = 200 * texts / seconds(lambda t=texts: write_uncached(model, t, 201).numpy())
-        print(f"| {texts} | {cached:,.0f} | {plain:,.0f} | {cached / plain:.0f} |", flush=True)
+
+
+def cached(texts):
+    """Characters a second of `generate`, and the seconds of its first call."""
+    model = zoo.get("gpt", seed=0, vocabulary=VOCABULARY)
+    start = time.perf_counter()
+    write(model, texts, 1001)
+    first = time.perf_counter() - start
+    return 1000 * texts / seconds(lambda: write(model, texts, 1001)), first
+
+
+def uncached(texts):
+    """As `cached`, of 200 characters without a cache."""
+    model = zoo.get("gpt", seed=0, vocabulary=VOCABULARY)
+    return 200 * texts / seconds(lambda: write_uncached(model, texts, 201).numpy()), None
+
+
+def torch(texts):
+    """As `uncached`, in eager PyTorch."""
+    import plain_torch
+
+    plain_torch.write(texts, 20)
+    return plain_torch.write(texts, 200), None
+
+
+WAYS = {"cached": cached, "uncached": uncached, "torch": torch}
+
+
+def compare_texts(texts, rounds):
+    """Prints a row: the medians of alternating processes, and of their ratios."""
+    ways = [way for way in WAYS if way != "torch" or importlib.util.find_spec("torch")]
+    speeds, first = {way: [] for way in ways}, []
+    for _ in range(rounds):
+        for way in ways:
+            speed, seconds_of_first = json.loads(lines_of(__file__, "--measure", way, texts)[-1])
+            speeds[way].append(speed)
+            first += [seconds_of_first] if seconds_of_first else []
+    cells = [f"{statistics.median(speeds[way]):,.0f}" for way in ways]
+    ours = speeds["cached"]
+    for way in ways[1:]:
+        ratios = [a / b for a, b in zip(ours, speeds[way], strict=True)]
+        cells.append(f"{statistics.median(ratios):.0f} ({min(ratios):.0f}-{max(ratios):.0f})")
+    row = [str(texts), f"{statistics.median(first):.1f}", *cells]
+    print(f"| {' | '.join(row)} |", flush=True)
+
+
+def main():
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=("predict", "gpt"), help="one of the two tables")
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each way")
+    parser.add_argument("--measure", nargs=2, metavar=("WAY", "TEXTS"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        way, texts = arguments.measure
+        print(json.dumps(WAYS[way](int(texts))))
+        return
+    if arguments.only != "gpt":
+        compare_with_predict()
+    if arguments.only != "predict":
+        with_torch = bool(importlib.util.find_spec("torch"))
+        print(
+            "\n| texts | first, s | cached, characters/s | without | "
+            + ("PyTorch | times without | times PyTorch |" if with_torch else "times without |")
+        )
+        print("|---|---|---|---|---|" + "---|---|" * with_torch)
+        for texts in (1, 32):
+            compare_texts(texts, arguments.rounds)
+        if not with_torch:
+            print("\nPyTorch is not installed: pip install torch adds the comparison with it.")
 
 
 if __name__ == "__main__":

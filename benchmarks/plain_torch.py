@@ -1,4 +1,4 @@
-"""Training steps in eager PyTorch: what `step_time.py` compares with.
+"""Training steps and sampling in eager PyTorch: what `step_time.py` and `generate.py` compare with.
 
 `dcgan`, channels last: the networks, the order of the updates and the batch are those of the
 recipe; one batch of generated images serves both updates, the discriminator's comes first. `gpt`:
@@ -103,7 +103,7 @@ class GPT(nn.Module):
         self.blocks, self.norm = nn.Sequential(*(Block(128) for _ in range(4))), nn.LayerNorm(128)
 
     def forward(self, ids):
-        x = self.blocks(self.embedding(ids) + self.positions.weight)
+        x = self.blocks(self.embedding(ids) + self.positions.weight[: ids.shape[1]])
         return F.linear(self.norm(x), self.embedding.weight)
 
 
@@ -128,3 +128,15 @@ def gpt(steps):
         loss.item()
         times.append(1000 * (time.perf_counter() - start))
     return times
+
+
+@torch.no_grad()
+def write(texts, count):
+    """Characters a second: each costs a pass over the last 64, and one logit a text is used."""
+    torch.manual_seed(0)
+    model, ids = GPT(), torch.zeros(texts, 1, dtype=torch.long)
+    start = time.perf_counter()
+    for _ in range(count):
+        p = F.softmax(model(ids[:, -64:])[:, -1], dim=1)
+        ids = torch.cat([ids, torch.multinomial(p, 1)], 1)
+    return texts * count / (time.perf_counter() - start)

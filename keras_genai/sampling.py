@@ -23,6 +23,7 @@ import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -184,28 +185,24 @@ def write(
     Returns:
         int32 (T, N).
     """
-    rows = tf.range(ids.shape[1])
+    tokens = tf.range(num_tokens)
 
     def body(t: Any, ids: Any, states: Any, seen: Any, done: Any) -> tuple:
         logits, states = step(ids[t], states)  # N V
-        seen = tf.tensor_scatter_nd_update(
-            seen, tf.stack([rows, ids[t]], 1), tf.ones_like(rows, "bool")
-        )
+        seen |= ids[t][:, None] == tokens
         logits = penalize(tf.cast(logits, "float32"), seen, repetition_penalty)
         drawn = next_tokens(logits, uniforms[t + 1], **drawing)
         following = tf.where(t + 1 < lengths, ids[t + 1], drawn)
         ended = (t + 1 >= lengths) & (following == _number(end))
-        ids = tf.tensor_scatter_nd_update(ids, [[t + 1]], following[None])
+        ids = keras.ops.slice_update(ids, (t + 1, 0), following[None])
         return t + 1, ids, states, seen, done | ended
 
     def goes_on(t: Any, ids: Any, states: Any, seen: Any, done: Any) -> Any:
         return (t + 1 < max_length) & ~tf.reduce_all(done)
 
-    seen = tf.zeros((ids.shape[1], num_tokens), "bool")
-    # What no step takes has been seen too; where there is none, the first token, which always is.
-    read = tf.where(tf.range(ids.shape[0])[:, None] < start, ids, ids[:1])  # T N
-    places = tf.stack([tf.broadcast_to(rows, read.shape), read], 2)
-    seen = tf.tensor_scatter_nd_update(seen, places, tf.ones_like(read, "bool"))
+    # What no step takes has been seen too.
+    read = (tf.range(ids.shape[0]) < start)[:, None, None] & (ids[..., None] == tokens)  # T N V
+    seen = tf.reduce_any(read, axis=0)
     state = (tf.convert_to_tensor(start), ids, states, seen, lengths == 0)
     return tf.while_loop(goes_on, body, state)[1]
 

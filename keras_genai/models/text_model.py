@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_genai import data as data_module
 from keras_genai import sampling, tokenizers
-from keras_genai.models.base import GenerativeModel, fold
+from keras_genai.models.base import GenerativeModel
 
 
 class TextWindows(data_module.Source):
@@ -218,6 +218,8 @@ class TextModel(GenerativeModel):
 
     def _writer(self, num_beams: int) -> Any:
         """The compiled loop that continues prompts."""
+        if ("text", num_beams) in self._samplers:
+            return self._samplers["text", num_beams]
 
         def write(ids: Any, lengths: Any, last: Any, uniforms: Any, numbers: Any) -> Any:
             length, n = ids.shape
@@ -232,8 +234,8 @@ class TextModel(GenerativeModel):
                 start=start, **numbers,
             )  # fmt: skip
 
-        compiled = tf.function(write, jit_compile=True)
-        return self._samplers.setdefault(("text", num_beams), compiled)
+        self._samplers["text", num_beams] = tf.function(write, jit_compile=True)
+        return self._samplers["text", num_beams]
 
     def text_nll(self, documents: Sequence[str]) -> tuple[np.ndarray, int]:
         """-log p in nats of the tokens of documents, each once, `(count,)`, and their characters.
@@ -284,12 +286,9 @@ class TextModel(GenerativeModel):
 
 def _uniforms(seed: int, length: int, count: int, columns: int) -> np.ndarray:
     """Uniform numbers in [0, 1) `(length, columns)`; a column depends on its number and seed."""
-    key = fold([seed, 0], "samples")
     drawn = np.zeros((length, columns), "float32")
-    with tf.device("CPU"):
-        for i in range(count):
-            own = tf.random.experimental.stateless_fold_in(key, i)
-            drawn[:, i] = tf.random.stateless_uniform([length], own, alg="philox")
+    for i in range(count):
+        drawn[:, i] = np.random.default_rng((seed % 2**63, i)).random(length, "float32")
     return drawn
 
 

@@ -97,10 +97,10 @@ class Block(layers.Layer):
             The output (B, 1, D), and keys and values that are right up to this place.
         """
         query, key, value = self._heads(x)
-        places = tf.range(keys.shape[2])
-        here = (places == place)[:, None]  # T 1
-        keys, values = tf.where(here, key, keys), tf.where(here, value, values)
-        return self._rest(x, query, keys, values, places <= place), keys, values
+        keys = keras.ops.slice_update(keys, (0, 0, place, 0), key)
+        values = keras.ops.slice_update(values, (0, 0, place, 0), value)
+        visible = tf.range(keys.shape[2]) <= place
+        return self._rest(x, query, keys, values, visible), keys, values
 
     def _heads(self, x):
         """Queries, keys and values, (B, heads, T, d) each."""
@@ -208,55 +208,61 @@ class GPT(TextModel):
     def step(self, ids, states):
         """One token (N,), and the window before it, to logits (N, V) and the window after it.
 
-        The window is how many of its places are taken, whether it has their keys and values, its
-        tokens (N, T), and each block's keys and values (N, heads, T, d).
+        The window is how many of its places are taken, its tokens (N, T), and each block's keys and
+        values (N, heads, T, d).
         """
         embedding, positions, _, *blocks, norm = self.language_model.layers[1:]
-        place, ready, window, caches = states
-        places = window.shape[1]
-        place, window, caches = tf.cond(
-            ready & (place < places),
-            lambda: (place, window, caches),
-            lambda: self._filled(place, window),
-        )
-        window = tf.where(tf.range(places) == place, ids[:, None], window)
+        # Once or not at all. With `tf.cond` each step copied the caches.
+        places = states[1].shape[1]
+        is_full, move = lambda place, *_: place == places, lambda _, window, __: self._moved(window)
+        place, window, caches = tf.while_loop(is_full, move, states)
+        window = keras.ops.slice_update(window, (0, place), ids[:, None])
         x, new_caches = positions.step(embedding(ids[:, None]), place), []  # N 1 D
         for block, cache in zip(blocks, caches, strict=True):
             x, *cache = block.step(x, *cache, place)
             new_caches.append(cache)
         logits = embedding(norm(x), reverse=True)[:, 0]  # N V
-        return logits, [place + 1, tf.constant(True), window, new_caches]
+        return logits, [place + 1, window, new_caches]
 
-    def _filled(self, place, window):
-        """A window with its keys and values; of a full one the later half becomes the first."""
+    def _moved(self, window):
+        """The window whose first half is the later half of a full one."""
         embedding, positions, _, *blocks, _ = self.language_model.layers[1:]
         places = window.shape[1]
-        moved = tf.roll(window, places // 2, axis=1)
-        window = tf.where(place < places, window, moved)
+        window = window[:, places - places // 2 :]
         x, caches = positions(embedding(window)), []
         for block in blocks:
             x, *cache = block.whole(x)
-            caches.append(cache)
-        # What is at the free places is seen by none, and overwritten one by one.
-        return tf.where(place < places, place, places // 2), window, caches
+            caches.append([_with_places(part, places, axis=2) for part in cache])
+        return [tf.constant(places // 2), _with_places(window, places, axis=1), caches]
 
     def initial_states(self, n, length):
         """An empty window for `n` texts of at most `length` tokens."""
         places, depth = min(length, self.sequence_length), self.width // self.num_heads
         empty = tf.zeros((n, self.num_heads, places, depth), self.language_model.compute_dtype)
         caches = [[empty, empty] for _ in range(self.num_layers)]
-        return [tf.constant(0), tf.constant(True), tf.zeros((n, places), "int32"), caches]
+        return [tf.constant(0), tf.zeros((n, places), "int32"), caches]
 
     def read_prompts(self, ids, lengths):
-        """Takes what all prompts have, but for the last token, as one window for the first step."""
+        """Half a window that all prompts fill, the last there is, is read at once."""
         length, n = ids.shape
+        _, window, caches = self.initial_states(n, length)
+        places = window.shape[1]
+        kept = places // 2
         count = tf.reduce_min(tf.where(lengths > 0, lengths, length)) - 1
-        kept = self.sequence_length // 2
-        moved = self.sequence_length - kept
-        start = moved * tf.maximum((count - kept) // moved, 0)  # where the window has come to
-        _, _, window, caches = self.initial_states(n, length)
-        rows = tf.minimum(start + tf.range(window.shape[1]), length - 1)
-        return count, [count - start, count == 0, tf.transpose(tf.gather(ids, rows)), caches]
+        start = (count - kept) // (places - kept) * (places - kept)
+        # In a full window of these tokens the first step finds them in the later half.
+        rows = tf.maximum(start + kept - places + tf.range(places), 0)
+        full = tf.transpose(tf.gather(ids, rows))
+        few = count < kept
+        place = tf.where(few, 0, places)
+        return tf.where(few, 0, start + kept), [place, tf.where(few, window, full), caches]
+
+
+def _with_places(x, places, axis):
+    """A tensor with zeros for the places along an axis that it has not."""
+    paddings = [[0, 0] for _ in x.shape]
+    paddings[axis][1] = places - x.shape[axis]
+    return tf.pad(x, paddings)
 
 
 @register(
