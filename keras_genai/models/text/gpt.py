@@ -271,7 +271,7 @@ def _with_places(x, places, axis):
     data="pydocs",
     minutes=3,
     batch_size=12,
-    step_ms=45,
+    step_ms=40,
     paper="Radford et al., 2019",
     tiny={
         "num_layers": 1,
@@ -291,7 +291,7 @@ def gpt(
     width: int = 128,
     sequence_length: int = 64,
     dropout: float = 0.0,
-    learning_rate: float = 3e-3,
+    learning_rate: float = 7e-3,
     warmup_steps: int = 100,
     decay_steps: int = 4000,
     weight_decay: float = 0.1,
