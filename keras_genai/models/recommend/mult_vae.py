@@ -14,10 +14,10 @@ Probability given to one item is taken from the others, which makes this likelih
 q(z|x) = N(mu, sigma^2) comes of the history, of which half the items are dropped in training,
 divided by the length sqrt(N) of what is left. (The authors' code divides first and scales what is
 left by 1 / (1 - dropout): inputs then are longer in training than ever after, and of any length.)
-beta grows by equal steps from 0 to its final value, 0.2 or less: with 1,
-the bound of a VAE, the KL outweighs what few likes tell of a user (section 2.2.2). What is given up
-is drawing users from the prior, which are vaguer than real ones. With `linear=True` there are no
-hidden layers: mu and log sigma^2 are linear in the divided history, and f in z.
+beta grows by equal steps from 0 to its final value, 0.2 or less: with 1, the bound of a VAE, the KL
+outweighs what few likes tell of a user (section 2.2.2). What is given up is drawing users from the
+prior, which are vaguer than real ones. With `linear=True` there are no hidden layers: mu and
+log sigma^2 are linear in the divided history, and f in z.
 
 Items are ranked by f(mu), mu of the items that the user likes already (section 2.4). Tests show the
 model the fold-in part of users it was not trained on: `reconstruction` is then -log p of the target
