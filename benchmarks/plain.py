@@ -643,7 +643,7 @@ class PlainMultVAE(PlainVAE):
 
 def mult_vae():
     history = keras.Input((400,))
-    x = layers.Dropout(0.5)(layers.UnitNormalization()(history))
+    x = layers.UnitNormalization()(layers.Dropout(0.5)(history))
     x = layers.Dense(600, activation="tanh")(x)
     encoder = keras.Model(history, [layers.Dense(200)(x), layers.Dense(200)(x)])
     z = keras.Input((200,))

@@ -1,10 +1,14 @@
 """`mult_vae` beside popularity and EASE on a table of ratings, in five folds over the users.
 
-A fixed sixth of the users is for choices alone: on them EASE's lambda is chosen in each fold, and
-nothing is measured. The other users are the folds: each fold in turn is tested, and the others are
-trained on. A tested user's fold-in items are shown to the models, which rank all others of the
-training users' catalogue; the targets should come first. Differences between two models are of the
-same users, so that their standard errors leave out by how much users differ.
+Each fold in turn is tested, and the other users are trained on. A tested user's fold-in items are
+shown to the models, which rank all others of the training users' catalogue; the targets should come
+first. Numbers are each user's means over three draws of her targets. Differences between two models
+are of the same users, so that their standard errors leave out by how much users differ.
+
+What is chosen, EASE's lambda and the epochs of `mult_vae`, is chosen anew for each tested fold, by
+the users of the other four: each of these folds is measured by models that were trained without it
+and without the tested one. So nobody has a say in what she is tested with. A fixed sixth of the
+users, by which earlier choices were made, is always trained on and never tested.
 
     python benchmarks/recommend.py --ratings ml-latest-small/ratings.csv
 
@@ -12,56 +16,67 @@ MovieLens is at https://grouplens.org/datasets/movielens/. The page `recommend.m
 """
 
 import argparse
+import functools
+import itertools
 import math
-import time
 from pathlib import Path
 
 import numpy as np
 
-METRICS = {"Recall@20": ("recall", 20), "Recall@50": ("recall", 50), "NDCG@100": ("ndcg", 100)}
+from keras_genai import __version__, data, zoo
+from keras_genai.data.ratings import FOLD_IN, TARGET, divide
+from keras_genai.metrics import ndcg_at_k, recall_at_k
+from keras_genai.zoo.cards import table
+
+METRICS = {
+    "Recall@20": (recall_at_k, 20), "Recall@50": (recall_at_k, 50), "NDCG@100": (ndcg_at_k, 100)
+}  # fmt: skip
 CHOSEN_BY = "NDCG@100"
-LAMBDAS = (10, 30, 100, 300, 1000, 3000)
-FOLDS, EPOCHS = 5, 80
-# Of `mult_vae`, and its epochs: what was best for the users to choose by.
-ARGUMENTS = {"linear": True, "learning_rate": 3e-3, "anneal_steps": 200}
+LAMBDAS = (30, 50, 70, 100, 150, 200, 300)
+EPOCHS = (80, 120)
+FOLDS, DRAWS = 5, 3
+ARGUMENTS = {"linear": True, "learning_rate": 3e-3, "anneal_steps": 200}  # of `mult_vae`
 PAGE = Path(__file__).with_suffix(".md")
 
 
 def folds(num_users, seed=0):
-    """Numbers of users to train on, to choose by and to test on, for each fold."""
+    """Numbers of the users who are always trained on, and of each fold's."""
     order = np.random.default_rng(seed).permutation(num_users)
-    chosen_by, *parts = np.split(order, [num_users // 6 + i * (num_users - num_users // 6) // FOLDS
-                                         for i in range(FOLDS)])  # fmt: skip
-    for i, test in enumerate(parts):
-        yield np.concatenate(parts[:i] + parts[i + 1 :]), chosen_by, test
+    kept = num_users // 6
+    always, *parts = np.split(order, [kept + i * (num_users - kept) // FOLDS for i in range(FOLDS)])
+    return always, parts
 
 
-def measured(scores, source):
-    """Each metric of each user of a held-out part, from scores (U, I)."""
-    from keras_genai import metrics
+def without(draws, first, second=None):
+    """The two folds as validation and test parts, all others to train on, for each draw."""
+    always, parts = folds(len(draws[0]))
+    second = first if second is None else second
+    others = [part for i, part in enumerate(parts) if i not in (first, second)]
+    train = np.concatenate([always, *others])
+    return [divide(source, train, parts[first], parts[second]) for source in draws]
 
-    ranked, targets = np.where(shown(source) > 0, -np.inf, scores), wanted(source) > 0
-    functions = {"recall": metrics.recall_at_k, "ndcg": metrics.ndcg_at_k}
-    return {name: functions[f](ranked, targets, k) for name, (f, k) in METRICS.items()}
+
+def measured(score, held):
+    """Each metric of each user, the mean over the draws `held` of her targets.
+
+    `score` takes what is shown of users, (N, I), and returns scores (N, I).
+    """
+    found = {name: [] for name in METRICS}
+    for source in held:
+        ranked = np.where(shown(source) > 0, -np.inf, score(shown(source)))
+        for name, (metric, k) in METRICS.items():
+            found[name].append(metric(ranked, wanted(source) > 0, k))
+    return {name: np.mean(values, axis=0) for name, values in found.items()}
 
 
 def shown(source):
     """The fold-in parts, float64 (U, I)."""
-    from keras_genai.data.ratings import FOLD_IN
-
     return (source.arrays()["user_items"] == FOLD_IN).astype("float64")
 
 
 def wanted(source):
     """The target parts, float64 (U, I)."""
-    from keras_genai.data.ratings import TARGET
-
     return (source.arrays()["user_items"] == TARGET).astype("float64")
-
-
-def popularity(train, held):
-    """Every user gets the same scores: how many training users like each item."""
-    return np.broadcast_to(train.item_counts.astype("float64"), (len(held), len(train.item_ids)))
 
 
 def ease(x, history, weight):
@@ -86,53 +101,61 @@ def ease(x, history, weight):
     return history - p_of_history / diagonal
 
 
-def best_ease(parts):
-    """Scores for the test users, with the lambda that is best for the users to choose by."""
-    held = parts.validation
-    x = shown(parts.train) + wanted(parts.train)
-    quality = {
-        weight: measured(ease(x, shown(held), weight), held)[CHOSEN_BY].mean()
-        for weight in LAMBDAS
-    }  # fmt: skip
-    weight = max(quality, key=quality.get)
-    return ease(x, shown(parts.test), weight), weight
+def popularities(train, seed):
+    """Yields the one setting there is: all get as scores how many training users like each item."""
+    counts = train.item_counts.astype("float64")
+    yield "", lambda history: np.broadcast_to(counts, history.shape)
 
 
-def mult_vae(parts, epochs, seed):
-    """Scores for the test users, and a sentence of how many weights were trained and how long."""
-    from keras_genai import zoo
-
-    model, start = zoo.get("mult_vae", seed=seed, **ARGUMENTS), time.process_time()
-    model.fit(parts.train, epochs=epochs, run_dir=False, verbose=0)
-    seconds = time.process_time() - start
-    cost = f"{model.count_params():,} weights, {seconds:.0f} s of processor time"
-    return model.score(shown(parts.test)), cost
+def eases(train, seed):
+    """Yields each lambda and its scores, as a function of what users are shown to like."""
+    x = shown(train) + wanted(train)
+    for weight in LAMBDAS:
+        yield weight, functools.partial(ease, x, weight=weight)
 
 
-def compare(source, epochs):
-    """Each model's metrics of each tested user, by model; EASE's lambdas; the last `cost`."""
-    from keras_genai.data.ratings import divide
+def mult_vaes(train, seed):
+    """Yields each number of epochs, and the scores that one training has got to by then."""
+    model, done = zoo.get("mult_vae", seed=seed, **ARGUMENTS), 0
+    for epochs in EPOCHS:
+        model.fit(train, epochs=epochs - done, run_dir=False, verbose=0)
+        done = epochs
+        yield epochs, model.score
 
-    found, weights = {}, []
-    for i, (train, validation, test) in enumerate(folds(len(source))):
-        parts = divide(source, train, validation, test)
-        ease_scores, weight = best_ease(parts)
-        weights.append(weight)
-        mult_vae_scores, cost = mult_vae(parts, epochs, seed=i)
-        scores = {
-            "popularity": popularity(parts.train, parts.test),
-            "EASE": ease_scores,
-            "mult_vae": mult_vae_scores,
-        }
-        for name, values in scores.items():
-            for metric, of_users in measured(values, parts.test).items():
-                found.setdefault(name, {}).setdefault(metric, []).append(of_users)
-            print(f"fold {i}, {name}: {found[name][CHOSEN_BY][-1].mean():.4f}", flush=True)
-    joined = {
-        name: {metric: np.concatenate(parts) for metric, parts in by_metric.items()}
-        for name, by_metric in found.items()
-    }
-    return joined, weights, cost
+
+MODELS = {"popularity": popularities, "EASE": eases, "mult_vae": mult_vaes}
+
+
+def chosen(draws, name):
+    """For each fold the setting that is best for the users of the other folds."""
+    quality = [{} for _ in range(FOLDS)]  # by setting, a list of arrays
+    for first, second in itertools.combinations(range(FOLDS), 2):
+        parts = without(draws, first, second)
+        for setting, score in MODELS[name](parts[0].train, FOLDS * first + second):
+            for tested, held in ((second, "validation"), (first, "test")):
+                values = measured(score, [getattr(part, held) for part in parts])[CHOSEN_BY]
+                quality[tested].setdefault(setting, []).append(values)
+    means = [{s: np.concatenate(v).mean() for s, v in of_fold.items()} for of_fold in quality]
+    for fold, of_fold in enumerate(means):
+        print(f"{name}, not fold {fold}:", {s: f"{v:.4f}" for s, v in of_fold.items()}, flush=True)
+    return [max(of_fold, key=of_fold.get) for of_fold in means]
+
+
+def tested(draws, name, settings):
+    """Each metric of each tested user, with the setting of her fold."""
+    found = []
+    for fold, setting in enumerate(settings):
+        parts = without(draws, fold)
+        scores = MODELS[name](parts[0].train, fold)
+        score = next(score for candidate, score in scores if candidate == setting)
+        found.append(measured(score, [part.test for part in parts]))
+    return {metric: np.concatenate([users[metric] for users in found]) for metric in METRICS}
+
+
+def compare(draws):
+    """Each model's metrics of each tested user, and each fold's setting, by model."""
+    settings = {name: chosen(draws, name) for name in MODELS}
+    return {name: tested(draws, name, settings[name]) for name in MODELS}, settings
 
 
 def cell(values, sign=""):
@@ -141,11 +164,8 @@ def cell(values, sign=""):
     return f"{values.mean():{sign}.4f} ± {error:.4f}"
 
 
-def page(found, weights, cost, source, epochs):
+def page(found, settings, source):
     """The page, from each user's numbers."""
-    from keras_genai import __version__
-    from keras_genai.zoo.cards import table
-
     users = len(found["mult_vae"][CHOSEN_BY])
     arguments = ", ".join(f"`{name}={value!r}`" for name, value in ARGUMENTS.items())
     rows = [(f"`{n}`" if n == "mult_vae" else n, *map(cell, m.values())) for n, m in found.items()]
@@ -158,25 +178,23 @@ def page(found, weights, cost, source, epochs):
         f"Generated by `python benchmarks/recommend.py` from a table with the fingerprint "
         f"{source.fingerprint}: {len(source):,} users with at least five likes (ratings of 4 and "
         f"more), {len(source.item_ids):,} items, {len(source.items):,} likes. Means ± standard "
-        f"errors over the {users:,} tested users; the last rows are differences of the same users. "
-        f"`mult_vae` has {arguments} and else its defaults, {epochs} epochs, one training a fold "
-        f"(the last: {cost}); EASE has the lambda that was best for other users "
-        f"({', '.join(map(str, weights))} in the folds). "
+        f"errors over the {users:,} tested users, each the mean of {DRAWS} draws of her targets; "
+        f"the last rows are differences of the same users. `mult_vae` has {arguments}, else its "
+        f"defaults, and one training a fold. For each fold the users of the other four chose, by "
+        f"{CHOSEN_BY}, EASE's lambda ({', '.join(map(str, settings['EASE']))}) and the epochs of "
+        f"`mult_vae` ({', '.join(map(str, settings['mult_vae']))}). "
         f"keras_genai {__version__}.\n\n{table([('model', *METRICS), *rows])}\n"
     )
 
 
 def main():
     """Parses the command line."""
-    from keras_genai import data
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ratings", type=Path, required=True, metavar="PATH",
                         help="CSV with userId, movieId, rating")  # fmt: skip
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"default: {EPOCHS}")
     args = parser.parse_args()
-    source = data.load_ratings(args.ratings, held_out=0).train
-    text = page(*compare(source, args.epochs), source, args.epochs)
+    draws = [data.load_ratings(args.ratings, held_out=0, seed=i).train for i in range(DRAWS)]
+    text = page(*compare(draws), draws[0])
     PAGE.write_text(text, "utf-8")
     print(f"\n{PAGE}:\n\n{text}")
 

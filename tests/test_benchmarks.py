@@ -9,12 +9,13 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from contract_data import METRIC, ratings, tiny, training_data
 
-from keras_genai import data, zoo
+from keras_genai import data, metrics, zoo
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -220,25 +221,45 @@ def test_ease_is_its_closed_form():
     np.testing.assert_allclose(found, history @ weights, atol=1e-10)
 
 
-def test_recommenders_are_compared_on_users_that_nothing_was_chosen_by(monkeypatch):
+def test_recommenders_are_compared_on_users_who_have_no_say_in_it(monkeypatch):
     recommend = script("recommend")
-    divided = [*recommend.folds(61)]
-    tested = np.concatenate([test for _, _, test in divided])
-    assert len({*tested}) == len(tested) == 51
-    for train, chosen_by, test in divided:
-        assert {*train} | {*test} == {*tested} and {*train}.isdisjoint(test)
-        assert {*chosen_by} == {*range(61)} - {*tested}
-    ks = {"Recall@5": ("recall", 5), "NDCG@100": ("ndcg", 10)}
+    draws = [data.load_ratings(ratings(61), held_out=0, seed=i).train for i in range(2)]
+    always, folds = recommend.folds(61)
+    assert sorted(np.concatenate([always, *folds])) == [*range(61)] and len(always) == 10
+    for first, second in ((1, 3), (2, None)):
+        for part in recommend.without(draws, first, second):
+            ids = [{*p.user_ids} for p in (part.train, part.validation, part.test)]
+            assert ids[1:] == [{*folds[first]}, {*folds[first if second is None else second]}]
+            assert ids[0] == {*range(61)} - ids[1] - ids[2]
+
+    ks = {"Recall@5": (metrics.recall_at_k, 5), "NDCG@100": (metrics.ndcg_at_k, 10)}
     monkeypatch.setattr(recommend, "METRICS", ks)
-    best = lambda parts, epochs, seed: (recommend.wanted(parts.test), "3 weights")  # noqa: E731
-    monkeypatch.setattr(recommend, "mult_vae", best)
-    source = data.load_ratings(ratings(61), held_out=0).train
-    found, weights, cost = recommend.compare(source, 3)
-    page = recommend.page(found, weights, cost, source, 3)
-    assert "| `mult_vae` | 1.0000 ± 0.0000 | 1.0000 ± 0.0000 |" in page
-    assert f"the {len(source) - len(source) // 6} tested users" in page
-    assert "3 epochs, one training a fold (the last: 3 weights)" in page
+    monkeypatch.setitem(recommend.MODELS, "mult_vae", recommend.MODELS["popularity"])
+    found, settings = recommend.compare(draws)
+    mine, others = found["mult_vae"], found["EASE"]
+    assert [*settings] == [*found] and {len(v) for v in settings.values()} == {5}
+    assert {len(v) for v in mine.values()} == {51}
+    page = recommend.page(found, settings, draws[0])
+    assert f"| `mult_vae` - EASE | {(mine['Recall@5'] - others['Recall@5']).mean():+.4f} ±" in page
+    assert f"lambda ({', '.join(map(str, settings['EASE']))})" in page and "51 tested users" in page
+    assert others["Recall@5"].mean() > found["popularity"]["Recall@5"].mean()
     assert {*recommend.ARGUMENTS} <= {p["name"] for p in zoo.info("mult_vae").parameters}
-    mine, others = found["mult_vae"]["Recall@5"], found["EASE"]["Recall@5"]
-    assert f"| `mult_vae` - EASE | {(mine - others).mean():+.4f} ±" in page
-    assert len(weights) == 5 and others.mean() > found["popularity"]["Recall@5"].mean()
+
+
+def test_a_fold_has_the_setting_that_is_best_for_the_others(monkeypatch):
+    recommend = script("recommend")
+    monkeypatch.setattr(recommend, "METRICS", {"NDCG@100": None})
+
+    def measured(score, held):
+        return {"NDCG@100": np.full(3, score[held[0]])}
+
+    # Fold 0 alone prefers setting "a", and so much that it decides wherever it is asked.
+    worth = {"a": [9.0, 0, 0, 0, 0], "b": [0.0, 1, 1, 1, 1]}
+    monkeypatch.setattr(recommend, "measured", measured)
+    monkeypatch.setattr(recommend, "without", lambda draws, i, j=None: [
+        SimpleNamespace(train=None, validation=i, test=i if j is None else j)
+    ])  # fmt: skip
+    monkeypatch.setitem(recommend.MODELS, "mult_vae", lambda train, seed: worth.items())
+    assert recommend.chosen(None, "mult_vae") == ["b", "a", "a", "a", "a"]
+    values = recommend.tested(None, "mult_vae", ["b", "a", "a", "a", "a"])["NDCG@100"]
+    assert {*values} == {0.0} and len(values) == 15

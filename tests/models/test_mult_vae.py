@@ -44,6 +44,11 @@ def test_the_networks_are_those_of_the_paper():
     ]
     assert drops == [0.5]
     assert np.abs(model.encoder(x, training=True)[0] - mu).max() > 1e-3
+    *_, divided = (layer for layer in model.encoder.layers if "normalization" in layer.name)
+    seen = keras.Model(model.encoder.input, divided.output)(x, training=True).numpy()
+    left = x * (seen > 0)  # what is left has the length 1, whatever was dropped
+    assert 0.3 < left.sum() / x.sum() < 0.7
+    np.testing.assert_allclose(seen, left / np.sqrt(left.sum(1, keepdims=True)), rtol=1e-5)
 
     model = built(linear=True)
     w_mu, b_mu, _, _, w, b = (*model.encoder.get_weights(), *model.decoder.get_weights())

@@ -11,11 +11,13 @@ distribution over all items, which depends on a latent z (equation 1):
     loss = E_q[-log p(x|z)] + beta KL(q(z|x) || p(z))                            equation 7
 
 Probability given to one item is taken from the others, which makes this likelihood one of ranks.
-q(z|x) = N(mu, sigma^2) comes of the history divided by its length sqrt(N), of which half the items
-are dropped in training. beta grows by equal steps from 0 to its final value, 0.2 or less: with 1,
-the bound of a VAE, the KL outweighs what few likes tell of a user (section 2.2.2). What is given up
-is drawing users from the prior, which are vaguer than real ones. With `linear=True` there are no
-hidden layers: mu and log sigma^2 are linear in the divided history, and f in z.
+q(z|x) = N(mu, sigma^2) comes of the history, of which half the items are dropped in training,
+divided by the length sqrt(N) of what is left. (The authors' code divides first and scales what is
+left by 1 / (1 - dropout): inputs then are longer in training than ever after, and of any length.)
+beta grows by equal steps from 0 to its final value, 0.2 or less: with 1, the bound of a VAE, the KL
+outweighs what few likes tell of a user (section 2.2.2). What is given up is drawing users from the
+prior, which are vaguer than real ones. With `linear=True` there are no hidden layers: mu and
+log sigma^2 are linear in the divided history, and f in z.
 
 Items are ranked by f(mu), mu of the items that the user likes already (section 2.4). Tests show the
 model the fold-in part of users it was not trained on: `reconstruction` is then -log p of the target
@@ -41,7 +43,7 @@ from keras_genai.zoo.registry import register
 def encoder(num_items, units, latent_dim, linear, dropout):
     """Histories (B, I) of 0 and 1 to mu and log_var, each (B, Z)."""
     history = keras.Input((num_items,))
-    x = Dropout(dropout)(layers.UnitNormalization()(history))
+    x = layers.UnitNormalization()(Dropout(dropout)(history))  # of length 1, as in use
     if not linear:
         x = layers.Dense(units, activation="tanh")(x)
     mu = layers.Dense(latent_dim, dtype="float32")(x)
