@@ -37,7 +37,7 @@ from keras_genai.metrics.neighbours import (
 )
 from keras_genai.metrics.pixels import psnr, ssim
 from keras_genai.metrics.ranking import ndcg_at_k, recall_at_k
-from keras_genai.metrics.sequence import bleu, distinct_n, longest_copy, rouge, self_bleu
+from keras_genai.metrics.sequence import bleu, distinct_n, longest_copy, pass_at_k, rouge, self_bleu
 
 __all__ = [
     "FeatureStatistics",
@@ -59,6 +59,7 @@ __all__ = [
     "mutual_information_gap",
     "ndcg_at_k",
     "nearest_distances",
+    "pass_at_k",
     "perplexity",
     "precision_recall",
     "psnr",

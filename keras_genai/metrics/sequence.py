@@ -9,15 +9,46 @@ from __future__ import annotations
 import bisect
 import importlib
 import itertools
+import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_genai.metrics._checks import Array, check_count, check_setting
 
 Text = str | Sequence[Hashable]
+
+
+def pass_at_k(passed: ArrayLike, n: int, k: int) -> Array:
+    """The probability that of k programs drawn for a task at least one passes its tests.
+
+    With c of n drawn programs passing, the unbiased estimate is
+
+        pass@k = 1 - C(n - c, k) / C(n, k)
+
+    the share of the choices of k of the n that hold one that passes.
+
+    Chen et al., 2021, https://arxiv.org/abs/2107.03374, equation 1.
+
+    Args:
+        passed: int (N,), c of each task.
+        n: programs drawn for each task.
+        k: at most n.
+
+    Returns:
+        float64 (N,), of which the mean is the usual pass@k.
+
+    Raises:
+        ValueError: counts that are not between 0 and n, or another k.
+    """
+    check_setting(1 <= k <= n, f"from 1 to n={n}", k=k)
+    c = np.asarray(passed)
+    if c.ndim != 1 or not np.issubdtype(c.dtype, np.integer) or not np.all((c >= 0) & (c <= n)):
+        raise ValueError(f"`passed` has an integer from 0 to n={n} for each task. Received: {c}")
+    return np.array([1.0 - math.comb(n - x, k) / math.comb(n, k) for x in c.tolist()])
 
 
 def bleu(samples: Sequence[str], references: Sequence[str]) -> tuple[float, str]:

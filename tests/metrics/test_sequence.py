@@ -9,7 +9,7 @@ import golden
 import numpy as np
 import pytest
 
-from keras_genai.metrics import bleu, distinct_n, longest_copy, rouge, self_bleu
+from keras_genai.metrics import bleu, distinct_n, longest_copy, pass_at_k, rouge, self_bleu
 
 GOLDEN = json.loads(golden.FILE.read_text("utf-8"))
 
@@ -136,3 +136,20 @@ def test_longest_copy_is_quick_on_a_megabyte():
     runs = longest_copy(samples, text)
     assert time.process_time() - start < 20.0  # about 2; quadratic would be hours
     assert max(len(run) for run in runs[:-1]) < 50 and len(runs[-1]) == 900
+
+
+def test_pass_at_k_is_the_share_of_choices_with_one_that_passes():
+    for n, k in ((6, 1), (6, 2), (6, 6), (5, 3)):
+        for c in range(n + 1):
+            choices = [*itertools.combinations([True] * c + [False] * (n - c), k)]
+            expected = sum(map(any, choices)) / len(choices)
+            assert pass_at_k([c], n, k)[0] == pytest.approx(expected)
+    assert pass_at_k(np.array([0, 10, 1]), 10, 1).tolist() == pytest.approx([0, 1, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("passed", "n", "k"), [([3], 2, 1), ([-1], 2, 1), ([0.5], 2, 1), ([1], 2, 3), ([1], 2, 0)]
+)
+def test_pass_at_k_refuses_what_has_no_meaning(passed, n, k):
+    with pytest.raises(ValueError, match="Received: "):
+        pass_at_k(passed, n, k)
