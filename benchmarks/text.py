@@ -82,12 +82,14 @@ def page(folders):
 def facts_of(folder):
     """Recipe, arguments but for the seed, number of parameters."""
     from keras_genai import zoo
+    from keras_genai.zoo.published import arguments_of
 
     config = json.loads((folder / "config.json").read_text("utf-8"))
+    settled = arguments_of({"arguments": {**config["arguments"], **config["settled"]}})
     defaults = {p["name"]: p["default"] for p in zoo.info(config["recipe"]).parameters}
     kept = {k: v for k, v in config["arguments"].items() if k not in ("seed", "vocabulary")}
     changed = " ".join(f"`{k}={v}`" for k, v in kept.items() if v != defaults.get(k))
-    return config["recipe"], changed, zoo.load(folder).count_params()
+    return config["recipe"], changed, zoo.get(config["recipe"], **settled).count_params()
 
 
 def main():

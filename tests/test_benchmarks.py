@@ -263,3 +263,40 @@ def test_a_fold_has_the_setting_that_is_best_for_the_others(monkeypatch):
     assert recommend.chosen(None, "mult_vae") == ["b", "a", "a", "a", "a"]
     values = recommend.tested(None, "mult_vae", ["b", "a", "a", "a", "a"])["NDCG@100"]
     assert {*values} == {0.0} and len(values) == 15
+
+
+def test_a_function_ends_where_the_next_line_begins_in_the_first_column():
+    programs = script("programs")
+    body = "def f(x,\n      y\n):\n    if x:\n        return y\n\n    return 2\n"
+    assert programs.first_function(body + "\nclass A:\n") == body
+    assert programs.first_function(body) is None, "it may go on"
+    assert programs.parses(body)
+    for broken in (None, "def f(:\n    pass", "def f():\nreturn 1", "def f():\n    '\0'"):
+        assert not programs.parses(broken)
+
+
+def test_a_program_passes_if_all_tests_of_its_task_hold(tmp_path):
+    programs = script("programs")
+    program, tests = "def f(x):\n    return x + 1", ["assert f(1) == 2", "assert f(2) == 3"]
+    assert programs.passes(program, tests)
+    assert not programs.passes(program, [*tests, "assert f(1) == 3"])
+    assert not programs.passes("raise SystemExit(3)", tests)
+    assert not programs.passes(f"with open({str(tmp_path / 'x')!r}, 'w') as x: x.write('a')", [])
+    file = tmp_path / "tasks.jsonl"
+    file.write_text(json.dumps({"text": "Add one.", "code": program, "test_list": tests}))
+    assert programs.documents(file) == [f"# Add one.\n{program}"]
+
+
+def test_the_page_of_texts_is_made_of_run_folders(tmp_path):
+    text, folders = script("text"), [tmp_path / "char_rnn" / str(seed) for seed in (0, 1)]
+    for seed, folder in enumerate(folders):
+        folder.mkdir(parents=True)
+        arguments = {"vocabulary": None, "units": 4, "sequence_length": 5, "seed": seed}
+        config = {"recipe": "char_rnn", "arguments": arguments, "settled": {"vocabulary": "abc"},
+                  "versions": {"keras": "3"}, "hardware": "a machine"}  # fmt: skip
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "history.csv").write_text(f"epoch,step,seconds\n1,{4 + seed},60.0\n")
+        (folder / "nats.json").write_text(json.dumps({"nats": 2.0 + seed}))
+    page = text.page(folders)
+    assert "| `char_rnn` | `units=4` `sequence_length=5` |" in page
+    assert "| 1.0 | 4-5 | 2 | 2.500 ± 0.707 |" in page
