@@ -212,10 +212,11 @@ class GPT(TextModel):
         values (N, heads, T, d).
         """
         embedding, positions, _, *blocks, norm = self.language_model.layers[1:]
-        # Once or not at all. With `tf.cond` each step copied the caches.
         places = states[1].shape[1]
-        is_full, move = lambda place, *_: place == places, lambda _, window, __: self._moved(window)
-        place, window, caches = tf.while_loop(is_full, move, states)
+        # Of a full window, so once or not at all. With `tf.cond` each step copied the caches.
+        place, window, caches = tf.while_loop(
+            lambda place, *_: place == places, lambda _, window, __: self._moved(window), states
+        )
         window = keras.ops.slice_update(window, (0, place), ids[:, None])
         x, new_caches = positions.step(embedding(ids[:, None]), place), []  # N 1 D
         for block, cache in zip(blocks, caches, strict=True):
