@@ -235,6 +235,23 @@ class TextModel(GenerativeModel):
         compiled = tf.function(write, jit_compile=True)
         return self._samplers.setdefault(("text", num_beams), compiled)
 
+    def merge_lora(self) -> Any:
+        """A plain model that computes what this one does: W + alpha / r B A in place of each W.
+
+        Nothing in it is frozen, its optimizer is new. Saved, it is smaller, and needs no LoRA.
+
+        Raises:
+            ValueError: If the model has no LoRA.
+        """
+        from keras_genai.zoo import loading
+
+        if not getattr(self, "lora_rank", 0):
+            raise ValueError(
+                f"{self._title} has nothing to merge: LoRA comes with lora_rank=, in a recipe that "
+                "has it. Received: a model without"
+            )
+        return loading.remade(self, {"trainable_blocks": None, "lora_rank": 0})
+
     def text_nll(self, documents: Sequence[str]) -> tuple[np.ndarray, int]:
         """-log p in nats of the tokens of documents, each once, `(count,)`, and their characters.
 

@@ -501,7 +501,11 @@ def _announce(
 ) -> int:  # fmt: skip
     """Says what is about to happen and how long it takes; returns the expected last epoch."""
     size = f"{len(source):,} items, " if source.exact else ""
-    line = f"Training {model._title} on {source.name}: {size}{steps} steps of {batch_size} an epoch"
+    what = model._title
+    if model.num_frozen:
+        trained = sum(math.prod(variable.shape) for variable in model.trainable_variables)
+        what = f"{trained:,} of the {trained + model.num_frozen:,} weights of {what}"
+    line = f"Training {what} on {source.name}: {size}{steps} steps of {batch_size} an epoch"
     if recipe is None:
         say(f"{line}, seed {model.seed}")
         return first + 1 if last is None else last
