@@ -340,6 +340,7 @@ def plan(
         first, last = model.progress.epoch, epochs
     else:
         _mention_entry(model)
+        _mention_frozen(model)
         model.progress.epoch_start = model.progress.step
         model.progress.milliseconds = 0
         first = model.progress.epoch if initial_epoch is None else initial_epoch
@@ -481,6 +482,15 @@ def _validation(
     elif validation_split:
         source = parts.validation
     return source
+
+
+def _mention_frozen(model: Any) -> None:
+    """Says that what is frozen has learned nothing, as far as is known."""
+    if model.num_frozen and not model.begins_trained and not model.progress.step:
+        warn(
+            f"{model.num_frozen:,} weights are frozen as they were drawn. Fine-tuning begins with "
+            "a trained model: zoo.load(path, lora_rank=8), or zoo.get(name, weights=tag, ...)."
+        )
 
 
 def _steps(source: Any, batch_size: int, steps_per_epoch: int | None) -> int:

@@ -113,6 +113,7 @@ def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Any:
     arguments |= {"dropout": 0.1, "learning_rate": 2e-4 if overrides.get("lora_rank") else 3e-5}
     model = registry.make("gpt", {**arguments, "decay_steps": 0, **overrides})
     assign(model.language_model, read_safetensors(folder / WEIGHTS))
+    model.begins_trained = True
     return model
 
 

@@ -93,7 +93,7 @@ def remade(model: Any, overrides: Mapping[str, Any]) -> Any:
         )
     for network, other in zip(new.layers, model.layers, strict=True):
         lora.take_over(network, other)
-    new.entry = model.entry
+    new.entry, new.begins_trained = model.entry, True
     return new
 
 

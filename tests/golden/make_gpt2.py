@@ -23,6 +23,7 @@ SENTENCES = [
 ]
 TEXT = "The other cat didn't see 120 naïve mats - “it’s”\n\n  on the 犬.\n"
 CONTINUED = 12
+SEED = 11  # of a continuation that is not one token for ever
 
 
 def make_tokenizer():
@@ -46,11 +47,11 @@ def make_model(num_tokens):
         vocab_size=num_tokens, n_positions=32, n_embd=16, n_layer=2, n_head=2,
         bos_token_id=num_tokens - 1, eos_token_id=num_tokens - 1,
     )  # fmt: skip
+    torch.manual_seed(SEED)
     model = transformers.GPT2LMHeadModel(config).eval()
-    generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+            parameter += 0.3 * torch.randn(parameter.shape)
     return model
 
 
@@ -60,6 +61,7 @@ def main():
     make_model(made.get_vocab_size()).save_pretrained(FOLDER)
     made.save(str(FOLDER / "tokenizer.json"), pretty=False)
     (FOLDER / "generation_config.json").unlink()
+    (FOLDER / "model.safetensors").chmod(0o644)
     tokenizer = transformers.AutoTokenizer.from_pretrained(FOLDER)
     model = transformers.AutoModelForCausalLM.from_pretrained(FOLDER).eval()
     text_ids = tokenizer(TEXT)["input_ids"]

@@ -192,20 +192,15 @@ class GPT(TextModel):
         self.trainable_blocks, self.lora_rank = trainable_blocks, lora_rank
 
     def build_networks(self):
+        trained = self.trainable_blocks or 0  # these need no LoRA
+        ranks = [self.lora_rank] * (self.num_layers - trained) + [0] * trained
         self.language_model = language_model(
             self.num_tokens, self.sequence_length, self.num_layers, self.num_heads,
-            self.width, self.dropout, self.lora_ranks,
+            self.width, self.dropout, ranks,
         )  # fmt: skip
         if self.trainable_blocks is not None or self.lora_rank:
-            trained = self.trainable_blocks or 0
             last = self.language_model.layers[-1 - trained :] if trained else ()
             self.num_frozen = lora.train_only(self.language_model, last)
-
-    @property
-    def lora_ranks(self):
-        """r of each block: 0 of those that are trained themselves."""
-        trained = self.trainable_blocks or 0
-        return [self.lora_rank] * (self.num_layers - trained) + [0] * trained
 
     def call(self, ids, training=False):
         if (ids.shape[1] or 0) > self.sequence_length:
