@@ -35,6 +35,11 @@ class Adam(keras.optimizers.Adam):
             grad=gradient,
         )
 
+    def load_own_variables(self, store):
+        """As in the base; one that was saved before it was built has nothing to load."""
+        if len(store.keys()) > 2:  # the count of steps and the rate
+            super().load_own_variables(store)
+
 
 @keras.saving.register_keras_serializable("keras_genai")
 class StoppingAdam(Adam):
