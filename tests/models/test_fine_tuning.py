@@ -172,7 +172,6 @@ def test_a_published_entry_is_fine_tuned(base, tmp_path, monkeypatch):
 def test_a_run_goes_on_exactly(base, tmp_path):
     def fit(epochs, run_dir):
         model = load(base, lora_rank=2, seed=5)
-        model.run_eagerly = False
         model.fit(text(), epochs=epochs, run_dir=run_dir, **QUIET)
         return model
 
