@@ -1,8 +1,9 @@
 """Published GPT-2 weights: a folder as Hugging Face has it, to a `gpt` that writes and trains.
 
-It is on the disk, or fetched by a name such as "hf://openai-community/gpt2". The folder holds `config.json`, `model.safetensors` and `tokenizer.json`, of GPT-2 in any size or of
-a model of the same architecture. Nothing in it is code. A safetensors file is eight bytes with the
-length of a header, the header in JSON, which says where each array is, and the arrays.
+It is on the disk, or fetched by a name such as "hf://openai-community/gpt2". It holds
+`config.json`, `model.safetensors` and `tokenizer.json`, of GPT-2 in any size or of a model of the
+same architecture. Nothing in it is code. A safetensors file is eight bytes with the length of a
+header, the header in JSON, which says where each array is, and the arrays.
 """
 
 import json
