@@ -35,6 +35,11 @@ class Adam(keras.optimizers.Adam):
             grad=gradient,
         )
 
+    def load_own_variables(self, store):
+        """As in the base; one that was saved before it was built has nothing to load."""
+        if len(store.keys()) > 2:  # the count of steps and the rate
+            super().load_own_variables(store)
+
 
 @keras.saving.register_keras_serializable("keras_genai")
 class StoppingAdam(Adam):
@@ -72,12 +77,14 @@ class AdamW(Adam):
     https://arxiv.org/abs/1711.05101: a kernel W becomes (1 - learning_rate weight_decay) W before
     Adam's step (algorithm 2 with their eta_t alpha as learning_rate). Biases, the normalisations'
     scales and embeddings stay as they are: their size is no measure of how much a network
-    remembers. The choice follows from names, so that a loaded optimizer makes it too.
+    remembers. LoRA's two matrices shrink as in Hu et al., 2021, table 11, which draws the model to
+    where fine-tuning began. The choice follows from names, so that a loaded optimizer makes it too.
     """
 
     def _use_weight_decay(self, variable):
         # TensorFlow's variable: ".../kernel:0", on a second replica ".../kernel/replica_1:0".
-        return "kernel" in variable.name.partition(":")[0].split("/")
+        parts = variable.name.partition(":")[0].split("/")
+        return not {"kernel", "lora_a", "lora_b"}.isdisjoint(parts)
 
 
 def warm_cosine(learning_rate, warmup_steps, decay_steps):

@@ -1,6 +1,9 @@
-"""Published GPT-2 weights: a folder in their form against a forward pass written here."""
+"""Published GPT-2 weights: against a forward pass written here, and against `transformers`."""
 
 import json
+import sys
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from keras_genai.zoo import gpt2
 
 pytest.importorskip("tokenizers")
 
+GOLDEN = Path(__file__).parent / "golden" / "gpt2"  # golden/make_gpt2.py has written it
 L, HEADS, D, T, V = 2, 2, 8, 12, 270
 CONFIG = {
     "n_layer": L, "n_head": HEADS, "n_embd": D, "n_positions": T, "vocab_size": V,
@@ -80,6 +84,66 @@ def test_logits_are_those_of_the_paper(tmp_path, prefix):
     model = zoo.load(write_folder(tmp_path / "gpt2", arrays | masks, prefix))
     ids = np.random.default_rng(1).integers(0, V, T)
     np.testing.assert_allclose(model(ids[None])[0], logits_of(arrays, ids), rtol=1e-4, atol=1e-4)
+
+
+def test_ids_logits_and_greedy_text_are_those_of_transformers():
+    expected = json.loads((GOLDEN / "expected.json").read_text("utf-8"))
+    model = zoo.load(GOLDEN)
+    assert model.codec.encode(expected["text"]).tolist() == expected["text_ids"]
+    assert model.codec.decode(expected["text_ids"]) == expected["text"]
+    ids, continued = expected["ids"], expected["continued"]
+    np.testing.assert_allclose(model(np.array([ids]))[0], expected["logits"], rtol=0, atol=1e-4)
+    prompt = model.codec.decode(ids)
+    written = model.generate(prompt, max_length=len(continued), temperature=0)
+    assert written == model.codec.decode(continued) and len(written) > len(prompt)
+
+
+def test_the_token_that_ends_a_text_is_known():
+    model = zoo.load(GOLDEN)
+    assert model.codec.end == model.num_tokens - 1 == 280
+    assert model.codec.encode_documents(["cat", "mat"]).tolist() == [280, 263, 280, 264, 280]
+    text = (GOLDEN / gpt2.TOKENIZER).read_text("utf-8")
+    content = json.loads(text)
+    content["model"]["vocab"][tokenizers.END] = 280  # as in OpenAI's own
+    assert gpt2.vocabulary(json.dumps(content)) == gpt2.vocabulary(text)
+    content["model"]["vocab"][tokenizers.END] = 0  # not behind all others
+    assert gpt2.vocabulary(json.dumps(content)) == json.dumps(content)
+
+
+def test_lora_begins_at_the_loaded_weights():
+    model, tuned = zoo.load(GOLDEN), zoo.load(GOLDEN, lora_rank=3, dropout=0.0)
+    ids = np.arange(20)[None]
+    np.testing.assert_array_equal(tuned(ids), model(ids))
+    assert {v.name for v in tuned.trainable_variables} == {"lora_a", "lora_b"}
+    assert (tuned.dropout, tuned.arguments["learning_rate"]) == (0.0, 2e-4)
+    last = zoo.load(GOLDEN, trainable_blocks=1)
+    assert len(last.trainable_variables) == 12 + 2
+    np.testing.assert_array_equal(last(ids), model(ids))
+    with pytest.raises(ValueError, match="settle sizes.*Received: num_heads, width"):
+        zoo.load(GOLDEN, width=8, num_heads=1)
+
+
+def test_a_model_of_the_hub_is_fetched_by_its_name(monkeypatch):
+    asked = []
+
+    def snapshot_download(model, **options):
+        if model == "nobody/nothing":
+            raise OSError("404")
+        asked.append((model, options))
+        return str(GOLDEN)
+
+    package = types.SimpleNamespace(snapshot_download=snapshot_download)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", package)
+    assert zoo.load("hf://somebody/small-gpt2").width == 16
+    assert zoo.load("hf://somebody/small-gpt2@0123abc", lora_rank=2).lora_rank == 2
+    assert [model for model, _ in asked] == ["somebody/small-gpt2"] * 2
+    assert [options["revision"] for _, options in asked] == [None, "0123abc"]
+    assert {*asked[0][1]["allow_patterns"]} == {gpt2.CONFIG, gpt2.WEIGHTS, gpt2.TOKENIZER}
+    with pytest.raises(ValueError, match="could not be had.*404.*Received: 'hf://nobody/nothing'"):
+        zoo.load("hf://nobody/nothing")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # not installed
+    with pytest.raises(ImportError, match=r"keras_genai\[hub\].*Received: "):
+        zoo.load("hf://somebody/small-gpt2")
 
 
 def test_it_reads_its_own_tokens_writes_and_trains(tmp_path):

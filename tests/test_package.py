@@ -16,7 +16,7 @@ import pytest
 import keras_genai
 
 ROOT = Path(__file__).parents[1]
-BINARY = {".gif", ".h5", ".jpg", ".keras", ".mid", ".npy", ".npz", ".png", ".wav"}
+BINARY = {".gif", ".h5", ".jpg", ".keras", ".mid", ".npy", ".npz", ".png", ".safetensors", ".wav"}
 UNWANTED = {
     "a path of somebody's machine": r"(?<![\w.~])/(?:home|root|tmp|work|Users)/\w",
     "unfinished work": r"\b(?:TO[D]O|FIX[M]E)\b",

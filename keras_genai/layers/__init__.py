@@ -3,6 +3,7 @@
 from keras_genai.layers.attention import CausalBlock, Positions, SummedEmbedding, attend
 from keras_genai.layers.augmentation import check_policy, diff_augment
 from keras_genai.layers.convolution import Conv2D, Conv2DTranspose
+from keras_genai.layers.lora import LoRADense
 from keras_genai.layers.normalization import BatchNormalization
 from keras_genai.layers.recurrent import GRU
 from keras_genai.layers.regularization import Dropout
@@ -16,6 +17,7 @@ __all__ = [
     "Conv2D",
     "Conv2DTranspose",
     "Dropout",
+    "LoRADense",
     "PooledConv2D",
     "Positions",
     "SpectralConv2D",

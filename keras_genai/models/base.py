@@ -151,6 +151,8 @@ class GenerativeModel(keras.Model):
     from_data: tuple[str, ...] = ()
     # Networks that published weights leave out: neither generating nor encoding needs them.
     training_only: tuple[str, ...] = ()
+    # Numbers among the networks' weights that fine-tuning leaves as they are.
+    num_frozen = 0
     # How much of a network's moving average is kept a step; 0 keeps no average.
     ema_decay = 0.0
     # Whether `generate` takes images: models of the task "transform".
@@ -173,6 +175,7 @@ class GenerativeModel(keras.Model):
         self.progress = training.Progress()
         self.recipe: str | None = None
         self.entry: str | None = None  # the published one whose weights were loaded
+        self.begins_trained = False  # whether it was given the weights of another model
         self.run_dir: Any = None  # where the last `fit` wrote
         self.held_out: Any = None  # the validation data of the last `fit`
         self.arguments: dict[str, Any] = {}

@@ -237,6 +237,27 @@ class TextModel(GenerativeModel):
         self._samplers["text", num_beams] = tf.function(write, jit_compile=True)
         return self._samplers["text", num_beams]
 
+    def merge_lora(self) -> Any:
+        """A plain model that computes what this one does: W + alpha / r B A in place of each W.
+
+        Nothing in it is frozen, and its optimizer is new. Saved, it is smaller.
+
+        Raises:
+            ValueError: If the model has no LoRA.
+        """
+        from keras_genai.zoo import loading
+
+        if not getattr(self, "lora_rank", 0):
+            raise ValueError(
+                f"{self._title} has nothing to merge: LoRA comes with lora_rank=, in a recipe that "
+                "has it. Received: a model without"
+            )
+        plain = loading.remade(self, {"trainable_blocks": None, "lora_rank": 0})
+        # An optimizer that `fit` will build: the slots of one that is built would triple the file.
+        optimizer = plain.optimizer.from_config(plain.optimizer.get_config())
+        plain.compile(optimizer, jit_compile=plain.jit_compile)
+        return plain
+
     def text_nll(self, documents: Sequence[str]) -> tuple[np.ndarray, int]:
         """-log p in nats of the tokens of documents, each once, `(count,)`, and their characters.
 

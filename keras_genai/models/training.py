@@ -340,6 +340,7 @@ def plan(
         first, last = model.progress.epoch, epochs
     else:
         _mention_entry(model)
+        _mention_frozen(model)
         model.progress.epoch_start = model.progress.step
         model.progress.milliseconds = 0
         first = model.progress.epoch if initial_epoch is None else initial_epoch
@@ -483,6 +484,15 @@ def _validation(
     return source
 
 
+def _mention_frozen(model: Any) -> None:
+    """Says that what is frozen has learned nothing, as far as is known."""
+    if model.num_frozen and not model.begins_trained and not model.progress.step:
+        warn(
+            f"{model.num_frozen:,} weights are frozen as they were drawn. Fine-tuning begins with "
+            "a trained model: zoo.load(path, lora_rank=8), or zoo.get(name, weights=tag, ...)."
+        )
+
+
 def _steps(source: Any, batch_size: int, steps_per_epoch: int | None) -> int:
     full = pipeline.steps_per_epoch(source, batch_size) if source.exact else source.num_batches
     if steps_per_epoch is not None:
@@ -501,7 +511,11 @@ def _announce(
 ) -> int:  # fmt: skip
     """Says what is about to happen and how long it takes; returns the expected last epoch."""
     size = f"{len(source):,} items, " if source.exact else ""
-    line = f"Training {model._title} on {source.name}: {size}{steps} steps of {batch_size} an epoch"
+    what = model._title
+    if model.num_frozen:
+        trained = sum(math.prod(variable.shape) for variable in model.trainable_variables)
+        what = f"{trained:,} of the {trained + model.num_frozen:,} weights of {what}"
+    line = f"Training {what} on {source.name}: {size}{steps} steps of {batch_size} an epoch"
     if recipe is None:
         say(f"{line}, seed {model.seed}")
         return first + 1 if last is None else last

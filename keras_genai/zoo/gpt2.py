@@ -1,8 +1,9 @@
 """Published GPT-2 weights: a folder as Hugging Face has it, to a `gpt` that writes and trains.
 
-The folder holds `config.json`, `model.safetensors` and `tokenizer.json`, of GPT-2 in any size or of
-a model of the same architecture. Nothing in it is code. A safetensors file is eight bytes with the
-length of a header, the header in JSON, which says where each array is, and the arrays.
+It is on the disk, or fetched by a name such as "hf://openai-community/gpt2". It holds
+`config.json`, `model.safetensors` and `tokenizer.json`, of GPT-2 in any size or of a model of the
+same architecture. Nothing in it is code. A safetensors file is eight bytes with the length of a
+header, the header in JSON, which says where each array is, and the arrays.
 """
 
 import json
@@ -12,9 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from keras_genai import tokenizers
+
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
+HUB = "hf://"
 HEADER_BYTES = 100_000_000  # as in the format's own library
-TYPES = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+TYPES: dict[str, np.dtype[Any]] = {
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+}
 # The parts of a block, theirs and ours; c_ are matrices (inputs, outputs) as those of Dense.
 LAYERS = {
     "ln_1": "attention_norm",
@@ -26,8 +34,45 @@ LAYERS = {
 }
 
 
-def load(folder: Path) -> Any:
+def download(name: str) -> Path:
+    """The folder of a model on the Hugging Face Hub, fetched once into that package's own cache.
+
+    Args:
+        name: "hf://<owner>/<model>", or "hf://<owner>/<model>@<revision>": a commit, a tag or a
+            branch. Only a commit is the same for ever.
+
+    Raises:
+        ValueError: If there is no network and nothing in the cache, or no such model.
+        ImportError: If the package `huggingface_hub` is missing.
+    """
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ImportError(
+            f'Names that begin with "{HUB}" need the package of an extra: '
+            f'`pip install "keras_genai[hub]"`. Received: {error}'
+        ) from error
+    model, _, revision = name.removeprefix(HUB).partition("@")
+    try:
+        folder = huggingface_hub.snapshot_download(
+            model, revision=revision or None, allow_patterns=[CONFIG, WEIGHTS, TOKENIZER]
+        )
+    except Exception as error:  # the package has many, some of which have no base but this
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        raise ValueError(
+            f"This model could not be had from the Hugging Face Hub ({reason}). Without network, "
+            f"put {CONFIG}, {WEIGHTS} and {TOKENIZER} into a folder and load that. "
+            f"Received: {name!r}"
+        ) from error
+    return Path(folder)
+
+
+def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Any:
     """A `gpt` of the folder's size with its weights, compiled to be trained on at a low rate.
+
+    Args:
+        folder: What holds the three files.
+        overrides: Parameters of the recipe. The base is loaded, LoRA begins anew.
 
     Raises:
         ValueError: If files are missing or damaged, or the model is not a GPT-2.
@@ -35,7 +80,8 @@ def load(folder: Path) -> Any:
     """
     from keras_genai.zoo import registry
 
-    missing = [name for name in (CONFIG, TOKENIZER) if not (folder / name).is_file()]
+    overrides = overrides or {}
+    missing = [name for name in (CONFIG, WEIGHTS, TOKENIZER) if not (folder / name).is_file()]
     if missing:
         raise ValueError(
             f"A folder of GPT-2 weights holds {CONFIG}, {WEIGHTS} and {TOKENIZER}. "
@@ -55,19 +101,34 @@ def load(folder: Path) -> Any:
             'n_positions, layer_norm_epsilon=1e-05 and activation_function="gelu_new". '
             f"Received: {config!r:.300}"
         )
-    model = registry.make(
-        "gpt",
-        {
-            **arguments,
-            "vocabulary": (folder / TOKENIZER).read_text("utf-8"),
-            "tokenizer": "bpe",
-            "dropout": 0.1,
-            "learning_rate": 3e-5,
-            "decay_steps": 0,
-        },
-    )
+    arguments |= {
+        "vocabulary": vocabulary((folder / TOKENIZER).read_text("utf-8")),
+        "tokenizer": "bpe",
+    }
+    if settled := sorted({*arguments} & {*overrides}):
+        raise ValueError(
+            "The folder's files settle sizes and tokenizer: leave these parameters out. "
+            f"Received: {', '.join(settled)}"
+        )
+    # The rate for LoRA is that of its authors' GPT-2 (table 11).
+    arguments |= {"dropout": 0.1, "learning_rate": 2e-4 if overrides.get("lora_rank") else 3e-5}
+    model = registry.make("gpt", {**arguments, "decay_steps": 0, **overrides})
     assign(model.language_model, read_safetensors(folder / WEIGHTS))
+    model.begins_trained = True
     return model
+
+
+def vocabulary(text: str) -> str:
+    """The content of a `tokenizer.json` as `tokenizers.load` takes it.
+
+    The token that ends a text, which is GPT-2's last one, stands before it and not in it.
+    """
+    content = json.loads(text)
+    pieces = content["model"]["vocab"]
+    added = [token["content"] for token in content.get("added_tokens") or ()]
+    if added != [tokenizers.END] or pieces.pop(tokenizers.END, len(pieces)) != len(pieces):
+        return text
+    return tokenizers.END + json.dumps({**content, "added_tokens": []}, ensure_ascii=False)
 
 
 def assign(network: Any, arrays: Mapping[str, np.ndarray]) -> None:
@@ -82,7 +143,7 @@ def assign(network: Any, arrays: Mapping[str, np.ndarray]) -> None:
     for i, block in enumerate(blocks):
         parts |= {f"h.{i}.{name}": getattr(block, ours) for name, ours in LAYERS.items()}
     for name, layer in parts.items():
-        scale, shift = layer.trainable_variables
+        scale, shift, *_ = layer.weights  # behind them those of LoRA
         variables |= {f"{name}.weight": scale, f"{name}.bias": shift}
     found = {name.removeprefix("transformer."): array for name, array in arrays.items()}
     for name, variable in variables.items():

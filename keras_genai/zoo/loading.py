@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from keras_genai import __version__
+from keras_genai.layers import lora
 
 CHECKPOINT = "checkpoint.keras"
 
@@ -20,29 +21,35 @@ def data_of(config: Mapping[str, Any]) -> str | None:
     return config.get("data_path") or config.get("data")
 
 
-def load(path: str | os.PathLike) -> Any:
+def load(path: str | os.PathLike, **overrides: Any) -> Any:
     """Loads a trained model, compiled and ready to continue.
 
     Args:
         path: A run folder (its checkpoint is loaded), a `.keras` file, a published entry's folder,
-            or its name, such as "dcgan.mnist". Also a folder of GPT-2 weights, see `zoo/gpt2.py`.
+            or its name, such as "dcgan.mnist". Also GPT-2's weights, see `zoo/gpt2.py`: a folder,
+            or "hf://openai-community/gpt2", with "@" and a revision behind it or not.
+        **overrides: Parameters of its recipe, for a new training that begins with these weights:
+            `lora_rank=8`, `learning_rate=1e-4`.
 
     Returns:
-        The model, with its optimizers, random states and epoch counter. Of a published entry and of
-        GPT-2 these are new.
+        The model, with its optimizers, random states and epoch counter. Of a published entry, of
+        GPT-2 and with `overrides` these are new.
 
     Raises:
-        ValueError: If there is no model at `path`, the file is damaged or of a newer version.
+        ValueError: If there is no model at `path`, the file is damaged or of a newer version, or
+            the overrides make other networks.
     """
     from keras_genai.zoo import gpt2, published
 
     name, path = os.fspath(path), Path(path)
+    if name.startswith(gpt2.HUB):
+        return gpt2.load(gpt2.download(name), overrides)
     if not path.exists() and published.NAME.fullmatch(name) and path.suffix != ".keras":
         path = published.find(name)
     if (path / published.ENTRY).exists():
-        return published.load(path)
+        return published.load(path, overrides)
     if (path / gpt2.WEIGHTS).exists():
-        return gpt2.load(path)
+        return gpt2.load(path, overrides)
     if path.is_dir():
         if not (path / CHECKPOINT).exists():
             raise ValueError(
@@ -57,7 +64,37 @@ def load(path: str | os.PathLike) -> Any:
             f"Received: {str(path)!r}"
         )
     _check_archive(path)
-    return keras.models.load_model(path)
+    model = keras.models.load_model(path)
+    return remade(model, overrides) if overrides else model
+
+
+def remade(model: Any, overrides: Mapping[str, Any]) -> Any:
+    """A new model of the same recipe and weights, with some other parameters.
+
+    It computes the same, whatever LoRA the two have; see `lora.take_over`.
+
+    Raises:
+        ValueError: If a parameter is unknown, or makes other networks; or without a recipe.
+    """
+    from keras_genai.zoo import registry
+
+    if not model.recipe:
+        raise ValueError(
+            "Only a model that a recipe made can be made anew with other parameters: take it from "
+            f"zoo.get. Received: a {type(model).__name__} made by hand"
+        )
+    settled = {name: getattr(model, name) for name in model.from_data}
+    new = registry.make(model.recipe, {**model.arguments, **settled, **overrides})
+    new.need_networks()
+    if [net.name for net in new.layers] != [net.name for net in model.layers]:
+        raise ValueError(
+            "These parameters make other networks than those whose weights are loaded. "
+            f"Received: {', '.join(f'{name}={value!r}' for name, value in overrides.items())}"
+        )
+    for network, other in zip(new.layers, model.layers, strict=True):
+        lora.take_over(network, other)
+    new.entry, new.begins_trained = model.entry, True
+    return new
 
 
 def _check_archive(path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_genai._files import CATALOGUE, own_catalogues
 from keras_genai._text import did_you_mean
+from keras_genai.layers import lora
 from keras_genai.zoo import loading, registry, weights
 
 ENTRY = "entry.json"
@@ -110,8 +111,10 @@ def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Any:
     Raises:
         ValueError: If anything in the folder is not as published, or the weights do not fit.
     """
-    entry = read(folder)
-    arguments = {**arguments_of(entry), **(overrides or {})}
+    entry, overrides = read(folder), dict(overrides or {})
+    # The weights are those of a model as it was published; what freezes them comes after.
+    tuning = {name: overrides.pop(name) for name in lora.TUNING if name in overrides}
+    arguments = {**arguments_of(entry), **overrides}
     path = folder / weights.NAME  # wherever the entry says its weights are
     data = weights.read(path, entry["weights"])
     # Not `get`: what a file says is nothing but parameters, never data to open or another entry.
@@ -126,7 +129,7 @@ def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Any:
         raise ValueError(f"{differences} {error}") from error
     weights.assign(model, arrays)
     model.entry = entry["name"]
-    return model
+    return loading.remade(model, tuning) if tuning else model
 
 
 def arguments_of(entry: Mapping[str, Any]) -> dict[str, Any]:

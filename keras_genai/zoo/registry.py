@@ -22,7 +22,8 @@ from keras_genai._text import did_you_mean
 INDEX = Path(__file__).with_name("index.json")
 MODALITIES = ("image", "text", "audio", "music", "video", "ratings")
 TASKS = ("unconditional", "labels", "prompt", "transform", "recommend")
-MAY_BE_0 = ("seed", "warmup_steps", "decay_steps")  # of whole numbers, besides those that are
+# Of whole numbers, besides those whose default is 0.
+MAY_BE_0 = ("seed", "warmup_steps", "decay_steps", "trainable_blocks")
 
 _RECIPES: dict[str, "Recipe"] = {}
 

@@ -29,7 +29,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from keras_genai.layers import Dropout, Positions, attend
+from keras_genai.layers import Dropout, Positions, attend, lora
 from keras_genai.models.base import jit_compile_default, network
 from keras_genai.models.text.char_rnn import next_character_nll
 from keras_genai.models.text_model import TextModel
@@ -53,18 +53,21 @@ class Block(layers.Layer):
         residual_scale: Factor of the initial weights whose results are added to the input.
         dropout: Fraction of what is added, and of the attention's shares, that is dropped in
             training.
+        lora_rank: r of the attention's two dense layers; 0 for no LoRA.
     """
 
-    def __init__(self, num_heads, residual_scale=1.0, dropout=0.0, **kwargs):
+    def __init__(self, num_heads, residual_scale=1.0, dropout=0.0, lora_rank=0, **kwargs):
         super().__init__(**kwargs)
         self.num_heads, self.residual_scale, self.dropout = num_heads, residual_scale, dropout
+        self.lora_rank = lora_rank
 
     def build(self, input_shape):
         width, options = input_shape[-1], {"dtype": self.dtype_policy}
         inner, outer = normal(), normal(self.residual_scale)
         self.attention_norm = layers.LayerNormalization(epsilon=EPSILON, **options)
-        self.query_key_value = layers.Dense(3 * width, kernel_initializer=inner, **options)
-        self.output_projection = layers.Dense(width, kernel_initializer=outer, **options)
+        adapted = functools.partial(lora.dense, lora_rank=self.lora_rank, **options)
+        self.query_key_value = adapted(3 * width, kernel_initializer=inner)
+        self.output_projection = adapted(width, kernel_initializer=outer)
         self.dense_norm = layers.LayerNormalization(epsilon=EPSILON, **options)
         self.widen = layers.Dense(4 * width, kernel_initializer=inner, **options)
         self.narrow = layers.Dense(width, kernel_initializer=outer, **options)
@@ -120,21 +123,23 @@ class Block(layers.Layer):
 
     def get_config(self):
         """The constructor's arguments."""
-        own = {name: getattr(self, name) for name in ("num_heads", "residual_scale", "dropout")}
-        return {**super().get_config(), **own}
+        own = ("num_heads", "residual_scale", "dropout", "lora_rank")
+        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
 
 @network
-def language_model(num_tokens, sequence_length, num_layers, num_heads, width, dropout):
-    """Tokens int32 (B, T) to logits of the next ones (B, T, V)."""
+def language_model(
+    num_tokens, sequence_length, num_layers, num_heads, width, dropout, lora_ranks=None
+):
+    """Tokens int32 (B, T) to logits of the next ones (B, T, V); `lora_ranks` has one a block."""
     ids = keras.Input((None,), dtype="int32")
     embedding = layers.ReversibleEmbedding(
         num_tokens, width, embeddings_initializer=normal(), reverse_dtype="float32"
     )
     x = Positions(sequence_length, normal())(embedding(ids))  # B T D
     x = Dropout(dropout)(x)
-    for _ in range(num_layers):
-        x = Block(num_heads, (2 * num_layers) ** -0.5, dropout)(x)
+    for rank in lora_ranks or [0] * num_layers:
+        x = Block(num_heads, (2 * num_layers) ** -0.5, dropout, rank)(x)
     x = layers.LayerNormalization(epsilon=EPSILON)(x)
     return keras.Model(ids, embedding(x, reverse=True))
 
@@ -153,6 +158,10 @@ class GPT(TextModel):
         sequence_length: T, tokens in a training window, and the most it can look back.
         dropout: Fraction that is dropped in training: of the embeddings, of what blocks add, and
             of the attention's shares.
+        trainable_blocks: For fine-tuning: only so many of the last blocks are trained, and the
+            normalisation after them. None trains all, or with `lora_rank` none.
+        lora_rank: For fine-tuning, r: the attention of blocks that are not trained gets LoRA, see
+            `keras_genai.layers.lora`. 0 for none.
         seed: Fixes weights, dropout and data order.
     """
 
@@ -166,6 +175,8 @@ class GPT(TextModel):
         width=128,
         sequence_length=64,
         dropout=0.0,
+        trainable_blocks=None,
+        lora_rank=0,
         seed=None,
         **kwargs,
     ):
@@ -177,12 +188,19 @@ class GPT(TextModel):
             )
         self.num_layers, self.num_heads, self.width = num_layers, num_heads, width
         self.dropout = dropout
+        lora.check_tuning(num_layers, width, trainable_blocks, lora_rank)
+        self.trainable_blocks, self.lora_rank = trainable_blocks, lora_rank
 
     def build_networks(self):
+        trained = self.trainable_blocks or 0  # these need no LoRA
+        ranks = [self.lora_rank] * (self.num_layers - trained) + [0] * trained
         self.language_model = language_model(
             self.num_tokens, self.sequence_length, self.num_layers, self.num_heads,
-            self.width, self.dropout,
+            self.width, self.dropout, ranks,
         )  # fmt: skip
+        if self.trainable_blocks is not None or self.lora_rank:
+            last = self.language_model.layers[-1 - trained :] if trained else ()
+            self.num_frozen = lora.train_only(self.language_model, last)
 
     def call(self, ids, training=False):
         if (ids.shape[1] or 0) > self.sequence_length:
@@ -296,12 +314,14 @@ def gpt(
     warmup_steps: int = 100,
     decay_steps: int = 4000,
     weight_decay: float = 0.1,
+    trainable_blocks: int | None = None,
+    lora_rank: int = 0,
     seed: int | None = None,
 ):
     """GPT-2's transformer: a text file in, more of it out."""
     model = GPT(
         vocabulary, tokenizer, vocabulary_size, num_layers, num_heads, width, sequence_length,
-        dropout, seed,
+        dropout, trainable_blocks, lora_rank, seed,
     )  # fmt: skip
     optimizer = AdamW(
         warm_cosine(learning_rate, warmup_steps, decay_steps),
