@@ -59,22 +59,36 @@ class Positions(layers.Layer):
         return {**super().get_config(), "length": self.length, "initializer": initializer}
 
 
-def attend(query, key, value, visible, drop=tf.identity):
-    """Equation 1 for each head.
+def attention_shares(query, key, visible):
+    """The softmax of equation 1 for each head: what each query takes of each key.
 
     Args:
         query: (B, N, T, d).
         key: (B, N, T', d).
+        visible: bool (T, T'), or what broadcasts to it: which keys a query sees, at least one.
+
+    Returns:
+        float32 (B, N, T, T'); rows add up to 1, and what is not visible has exactly 0.
+    """
+    scale = query.shape[-1] ** -0.5
+    scores = tf.cast(tf.matmul(query, key, transpose_b=True), "float32") * scale
+    return tf.nn.softmax(tf.where(visible, scores, -1e9))
+
+
+def attend(query, key, value, visible, drop=tf.identity):
+    """Equation 1 for each head.
+
+    Args:
+        query: As for `attention_shares`.
+        key: As there.
         value: (B, N, T', d).
-        visible: bool (T, T'), or what broadcasts to it: which keys a query sees.
+        visible: As there.
         drop: What the shares of the keys go through in training.
 
     Returns:
         (B, N, T, d).
     """
-    scale = query.shape[-1] ** -0.5
-    scores = tf.cast(tf.matmul(query, key, transpose_b=True), "float32") * scale
-    shares = tf.nn.softmax(tf.where(visible, scores, -1e9))  # B N T T'
+    shares = attention_shares(query, key, visible)  # B N T T'
     return tf.matmul(tf.cast(drop(shares), value.dtype), value)
 
 

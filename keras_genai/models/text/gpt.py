@@ -29,7 +29,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from keras_genai.layers import Dropout, Positions, attend
+from keras_genai.layers import Dropout, Positions, attend, attention_shares
 from keras_genai.models.base import jit_compile_default, network
 from keras_genai.models.text.char_rnn import next_character_nll
 from keras_genai.models.text_model import TextModel
@@ -81,8 +81,12 @@ class Block(layers.Layer):
     def whole(self, x, training=False):
         """All places at once: the output (B, T, D), and the keys and values for `step`."""
         query, key, value = self._heads(x)
-        places = tf.range(tf.shape(x)[1])
-        return self._rest(x, query, key, value, places[:, None] >= places, training), key, value
+        return self._rest(x, query, key, value, self._visible(x), training), key, value
+
+    def shares(self, x):
+        """What each place takes of each, in each head, to look at: (B, heads, T, T)."""
+        query, key, _ = self._heads(x)
+        return attention_shares(query, key, self._visible(x))
 
     def step(self, x, keys, values, place):
         """One place of `whole`.
@@ -101,6 +105,11 @@ class Block(layers.Layer):
         here = (places == place)[:, None]  # T 1
         keys, values = tf.where(here, key, keys), tf.where(here, value, values)
         return self._rest(x, query, keys, values, places <= place), keys, values
+
+    def _visible(self, x):
+        """Whether a place (row) sees another one (column): itself and those before, (T, T)."""
+        places = tf.range(tf.shape(x)[1])
+        return places[:, None] >= places
 
     def _heads(self, x):
         """Queries, keys and values, (B, heads, T, d) each."""
