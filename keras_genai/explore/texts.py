@@ -134,7 +134,8 @@ def shares_of(network: keras.Model, blocks: Sequence[Any], ids: np.ndarray) -> n
         float32 `(blocks, heads, T, T)`.
     """
     taken = keras.Model(network.inputs, [block.input for block in blocks])([ids[None]])
-    return np.stack([block.shares(x)[0] for block, x in zip(blocks, taken, strict=True)])
+    inputs = tf.nest.flatten(taken)  # of one block Keras gives no list
+    return np.stack([block.shares(x)[0].numpy() for block, x in zip(blocks, inputs, strict=True)])
 
 
 def log_probabilities(model: TextModel, ids: np.ndarray) -> np.ndarray:
@@ -158,10 +159,12 @@ def log_probabilities(model: TextModel, ids: np.ndarray) -> np.ndarray:
         )
     end = model.codec.end
     read = [*ids] if end is None else [end, *ids]
-    states = model.initial_states(1, len(read))
+    step = model._samplers.setdefault("step", tf.function(model.step))
+    # Rounded up, so that one graph serves texts of many lengths.
+    states = model.initial_states(1, -(-len(read) // 64) * 64)
     rows = np.full((len(ids) + 1, model.num_tokens), np.nan)
     for row, token in zip(rows[-len(read) :], read, strict=True):
-        logits, states = model.step(tf.constant([token], "int32"), states)
+        logits, states = step(tf.constant([token], "int32"), states)
         row[:] = tf.nn.log_softmax(tf.cast(logits[0], "float64"))
     return rows
 
