@@ -294,7 +294,7 @@ def _draw_next(
     high = -(-len(places) // wide)
     heights = 0.8 + 0.24 * (found[-1, 0] + 1), high * (0.8 + 0.2 * (likeliest.shape[1] + 1))
     figure = Figure(figsize=(10.0, sum(heights)), dpi=DPI, layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=heights)
+    above, below = np.ravel(figure.subfigures(2, 1, height_ratios=heights))
     _draw_strip(above, names, found, bits, places, np.log2(log_p.shape[1]))
     for axes in (panels := below.subplots(high, wide, squeeze=False).ravel())[len(places) :]:
         axes.set_visible(False)
