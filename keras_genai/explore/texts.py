@@ -294,7 +294,8 @@ def _draw_next(
     high = -(-len(places) // wide)
     heights = 0.8 + 0.24 * (found[-1, 0] + 1), high * (0.8 + 0.2 * (likeliest.shape[1] + 1))
     figure = Figure(figsize=(10.0, sum(heights)), dpi=DPI, layout="constrained")
-    above, below = np.ravel(figure.subfigures(2, 1, height_ratios=heights))
+    halves = figure.add_gridspec(2, 1, height_ratios=heights)
+    above, below = (figure.add_subfigure(halves[i]) for i in (0, 1))
     _draw_strip(above, names, found, bits, places, np.log2(log_p.shape[1]))
     for axes in (panels := below.subplots(high, wide, squeeze=False).ravel())[len(places) :]:
         axes.set_visible(False)
