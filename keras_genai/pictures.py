@@ -1,12 +1,16 @@
 """Pictures for people: sample grids, GIFs, loss curves."""
 
+import functools
+import io
 import os
 import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.figure import Figure
@@ -196,6 +200,50 @@ def lacks_glyphs(text: str) -> bool:
     """Whether the font in which plots show samples of text lacks some character of this one."""
     font = font_manager.get_font(font_manager.findfont("monospace"))
     return not {ord(c) for c in text if not c.isspace()} <= font.get_charmap().keys()
+
+
+def fonts_for(text: str) -> tuple[list[str], set[str]]:
+    """Families for a plot with this text, each for what those before it lack.
+
+    Returns:
+        The plots' own families and other installed ones, and the characters that none of them has.
+    """
+    families = [*matplotlib.rcParams["font.family"]]
+    own = font_manager.findfont(font_manager.FontProperties(family=families))
+    missing = {c for c in text if not c.isspace()} - _characters_of(own)
+    for font in font_manager.fontManager.ttflist:
+        # Fonts of last resort have a box for each character.
+        boxes = font.name.replace(" ", "").strip(".").startswith("LastResort")
+        if missing and not boxes and font.style == "normal":
+            found = missing & _characters_of(font.fname)
+            families += [font.name] if found else []
+            missing -= found
+    return families, missing
+
+
+@functools.cache
+def _characters_of(path: str) -> frozenset[str]:
+    """What a font has; nothing, if it cannot be read."""
+    try:
+        return frozenset(map(chr, font_manager.get_font(path).get_charmap()))
+    except (OSError, RuntimeError):
+        return frozenset()
+
+
+def save_figure_page(path: str | os.PathLike, figure: Figure) -> None:
+    """Writes a figure as a page in which words are words: browsers have fonts for all languages.
+
+    Args:
+        path: Ends in `.html`.
+        figure: As for `save_figure`.
+    """
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    drawing = file.getvalue()
+    drawing = drawing[drawing.index("<svg") :]
+    write_text(path, "\n".join(["<!doctype html>", '<meta charset="utf-8">', drawing]))
 
 
 def save_page(path: str | os.PathLike, panels: Mapping[str, str]) -> None:

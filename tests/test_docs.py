@@ -14,6 +14,7 @@ from PIL import Image
 from keras_genai import cli, data, explore, zoo
 from keras_genai.data.loading import KNOWN
 from keras_genai.models.base import GenerativeModel
+from keras_genai.models.text_model import TextModel
 from keras_genai.zoo import generated, registry
 
 ROOT = Path(__file__).parents[1]
@@ -125,6 +126,10 @@ def users_files(tmp_path, monkeypatch):
         Path(name).write_text("Once upon a time there was a text.\n" * 20, "utf-8")
     liked = [f"{user},{item},5" for user in range(40) for item in (318, 296, *range(user % 4, 20))]
     Path("my_ratings.csv").write_text("\n".join(["userId,movieId,rating", *liked]))
+    poems = [("王維", "鹿柴", "空山不見人，但聞人語響。"), ("李白", "靜夜思", "牀前看月光，")] * 40
+    Path("my_poems.tsv").write_text("\n".join(map("\t".join, poems)), "utf-8")
+    rows = [json.dumps({"author": author, "text": text}) for author, _, text in poems]
+    Path("my_poems.jsonl").write_text("\n".join(rows), "utf-8")
     np.save("images.npy", images(8))
     np.savez("images.npz", x_train=images(8))
 
@@ -146,6 +151,8 @@ def tiny(monkeypatch):
 
     monkeypatch.setattr(zoo, "get", tiny_get)
     monkeypatch.setattr(GenerativeModel, "fit", short_fit)
+    # Its loop takes longer to compile than all else; `generate` has it too.
+    monkeypatch.setattr(TextModel, "preview", lambda self, seed=0: ["a text"])
 
 
 def test_readme_listings_run(users_files, tiny):
@@ -165,7 +172,19 @@ def test_listings_of_the_page_on_exploring_run(users_files, tiny):
     assert names["z"].shape == (64, 128) and names["samples"].shape == (64, 28, 28, 1)
     written = [name for code in listings(ROOT / "docs" / "exploring.md")
                for name in re.findall(r'path="(.+?)"', code)]  # fmt: skip
-    assert len(written) == 8 and [name for name in written if not Path(name).exists()] == []
+    assert len(written) == 10 and [name for name in written if not Path(name).exists()] == []
+
+
+def test_listings_of_the_page_on_text_run(users_files, tiny):
+    page, names = ROOT / "docs" / "text.md", {}
+    for code in listings(page):
+        exec(code, names)
+    for command in re.findall(r"^\$ keras-genai (.*)$", text_of(page), re.MULTILINE):
+        assert callable(cli._parse(shlex.split(command)).run)
+    for path in re.findall(r'`fit\("([^"]+)"\)`', text_of(page)):
+        assert data.load(path, modality="text").train.documents
+    assert names["poems"].train.documents[0].startswith("author: 王維\ntitle: 鹿柴\n\n空山")
+    assert Path("王維.html").exists() and Path("李白.html").exists()
 
 
 def test_page_on_exploring_names_each_function():

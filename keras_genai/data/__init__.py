@@ -9,5 +9,17 @@
 from keras_genai.data.base import DataError, Dataset, Source
 from keras_genai.data.loading import fetch, load, names, path_of
 from keras_genai.data.ratings import load_ratings
+from keras_genai.data.tables import control_lines, load_texts
 
-__all__ = ["DataError", "Dataset", "Source", "fetch", "load", "load_ratings", "names", "path_of"]
+__all__ = [
+    "DataError",
+    "Dataset",
+    "Source",
+    "control_lines",
+    "fetch",
+    "load",
+    "load_ratings",
+    "load_texts",
+    "names",
+    "path_of",
+]

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_genai._text import did_you_mean
-from keras_genai.data import arrays, folder, ratings, synthetic, text, tfds_source
+from keras_genai.data import arrays, folder, ratings, synthetic, tables, text, tfds_source
 from keras_genai.data.base import DataError, Dataset, ImageShape, Source, describe
 from keras_genai.data.images import adapt, reshape
 from keras_genai.data.stream import StreamSource
@@ -57,11 +57,12 @@ def load(
 
     Args:
         source: the name of an embedded set (see `names()`) or of one of TensorFlow Datasets; the
-            path of a folder of images, of a `.npz`, `.npy`, `.txt`, `.py` or `.csv` file or of a
-            folder of `.txt` and `.py` files; images (N, H, W[, C]); a list of texts; ratings as a
-            dict of columns, a sparse matrix or, with `modality="ratings"`, an array (U, I); or a
-            `tf.data.Dataset` of batches of images or of strings, each a text. A string is a name or
-            a path, never content.
+            path of a folder of images, of a `.npz`, `.npy`, `.txt`, `.py`, `.tsv`, `.jsonl` or
+            `.csv` file (ratings or, with `modality="text"`, texts) or of a folder of `.txt` and
+            `.py` files; images (N, H, W[, C]); a list of texts; ratings as a dict of columns, a
+            sparse matrix or, with `modality="ratings"`, an array (U, I); or a `tf.data.Dataset` of
+            batches of images or of strings, each a text. A string is a name or a path, never
+            content.
         y: integer labels (N,) for images given as an array.
         modality: "image", "text" or "ratings", if only that can be used.
         image_shape: (H, W, C) to draw, read or resize images to.
@@ -145,7 +146,7 @@ def _open_texts(source: Any) -> Dataset:
                 "A list of texts must hold strings only. "
                 f"Received: {type(item).__name__} at index {i}"
             )
-    return text.load_texts(source)
+    return text.load_list(source)
 
 
 def path_of(source: Any) -> str | None:
@@ -186,15 +187,17 @@ def _exists(path: Path) -> bool:
 
 
 def _open_path(path: Path, y: Any, modality: Any, value_range: Any, on_bad: str) -> Dataset:
+    of_text = modality == "text"
     readers: dict[str, Callable[[], Dataset]] = {
         ".npz": lambda: arrays.from_file(path, y, value_range),
         ".npy": lambda: arrays.from_file(path, y, value_range),
         ".txt": lambda: text.load_file(path),
         ".py": lambda: text.load_file(path),
-        ".csv": lambda: ratings.load_ratings(path),
+        ".csv": lambda: (tables.load_texts if of_text else ratings.load_ratings)(path),
+        ".tsv": lambda: tables.load_texts(path),
+        ".jsonl": lambda: tables.load_texts(path),
     }
     if path.is_dir():
-        of_text = modality == "text"
         if modality is None and text.text_files(path):
             of_text = not folder.list_images(str(path)).files
         if of_text:

@@ -119,7 +119,7 @@ def text_files(path: Path) -> list[Path]:
     return [Path(file) for file in walk(str(path)) if file.lower().endswith((".txt", ".py"))]
 
 
-def load_texts(texts: Sequence[str]) -> Dataset:
+def load_list(texts: Sequence[str]) -> Dataset:
     """A list of strings, each a document."""
     return Dataset("text", TextSource(list(texts), name="text"))
 

@@ -1,7 +1,7 @@
 """How images become a figure: sheets with names at their rows and columns, colours, files."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from keras_genai import pictures
+from keras_genai._log import warn
 
 GAP = 2  # pixels between the images of a sheet
 DPI = 100
@@ -29,6 +30,33 @@ def finish(figure: Figure, path: str | os.PathLike | None) -> Figure:
     if path is not None:
         pictures.save_figure(path, figure)
     return figure
+
+
+def finish_words(draw: Callable[[Callable[[str], str]], Figure], words: str, path: Any) -> Figure:
+    """As `finish`, of a figure whose words may be of any language.
+
+    In the figure, and in a PNG file, the code points of characters stand for those that no
+    installed font has; a page, `.html`, has all characters.
+
+    Args:
+        draw: Makes the figure; a label goes through what it is given.
+        words: All labels, or the characters they have.
+        path: Ends in `.png` or `.html`, or None.
+    """
+    families, missing = pictures.fonts_for(words)
+    page = path is not None and Path(path).suffix.lower() == ".html"
+    with matplotlib.rc_context({"font.family": families, "text.parse_math": False}):
+        if page:
+            pictures.save_figure_page(path, draw(str))
+        points = str.maketrans({c: f"U+{ord(c):04X}" for c in missing})
+        figure = draw(lambda label: label.translate(points))
+    if missing and not page:
+        warn(
+            f"no installed font has {''.join(sorted(missing))[:20]!r}, whose code points stand in "
+            'the picture: write a page instead, path="....html", or install a font that has them, '
+            "such as Noto Sans CJK."
+        )
+    return figure if page else finish(figure, path)
 
 
 def sheet_figure(

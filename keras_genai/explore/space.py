@@ -14,6 +14,20 @@ from keras_genai.models.image_model import ImageModel
 CHUNK = 256  # latents decoded at a time
 
 
+def loaded(model: Any) -> Any:
+    """A model, as given or, by what `zoo.load` takes, loaded."""
+    if isinstance(model, str | os.PathLike):
+        from keras_genai import zoo
+
+        return zoo.load(model)
+    return model
+
+
+def called(model: Any) -> str:
+    """What messages call any object that should be a model."""
+    return f"{type(model).__name__} {getattr(model, 'recipe', None) or ''}".strip()
+
+
 def image_model(model: Any) -> Any:
     """A built model of images: as given, or loaded.
 
@@ -23,15 +37,12 @@ def image_model(model: Any) -> Any:
     Raises:
         ValueError: If it is not one of images, or not built.
     """
-    if isinstance(model, str | os.PathLike):
-        from keras_genai import zoo
-
-        model = zoo.load(model)
+    model = loaded(model)
     if not isinstance(model, ImageModel):
-        what = f"{type(model).__name__} {getattr(model, 'recipe', None) or ''}".strip()
         raise ValueError(
-            "Only models of images can be looked into: a model from zoo.get, or a path or name "
-            f"that zoo.load takes. Received: {what}"
+            "Only models of images can be looked into here, a model from zoo.get, or a path or "
+            "name that zoo.load takes; for models of text there are `attention` and "
+            f"`next_tokens`. Received: {called(model)}"
         )
     model.need_networks()
     return model

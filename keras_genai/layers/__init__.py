@@ -1,6 +1,12 @@
 """Layers that models share: those of Keras, faster or right where Keras is not; augmentation."""
 
-from keras_genai.layers.attention import CausalBlock, Positions, SummedEmbedding, attend
+from keras_genai.layers.attention import (
+    CausalBlock,
+    Positions,
+    SummedEmbedding,
+    attend,
+    attention_shares,
+)
 from keras_genai.layers.augmentation import check_policy, diff_augment
 from keras_genai.layers.convolution import Conv2D, Conv2DTranspose
 from keras_genai.layers.lora import LoRADense
@@ -26,6 +32,7 @@ __all__ = [
     "SummedEmbedding",
     "UpsampledConv2D",
     "attend",
+    "attention_shares",
     "check_policy",
     "diff_augment",
 ]

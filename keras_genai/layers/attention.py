@@ -59,28 +59,45 @@ class Positions(layers.Layer):
         return {**super().get_config(), "length": self.length, "initializer": initializer}
 
 
-def attend(query, key, value, visible, drop=tf.identity):
-    """Equation 1 for each head.
+def attention_shares(query, key, visible):
+    """The softmax of equation 1 for each head: what each query takes of each key.
 
     Args:
         query: (B, N, T, d).
         key: (B, N, T', d).
+        visible: bool (T, T'), or what broadcasts to it: which keys a query sees, at least one.
+
+    Returns:
+        float32 (B, N, T, T'); rows add up to 1, and what is not visible has exactly 0.
+    """
+    scale = query.shape[-1] ** -0.5
+    if _is_single(query):
+        scores = tf.reduce_sum(query * key, 3)[:, :, None]
+    else:
+        scores = tf.matmul(query, key, transpose_b=True)
+    return tf.nn.softmax(tf.where(visible, tf.cast(scores, "float32") * scale, -1e9))
+
+
+def _is_single(query):
+    """One text and one place: sums of products, which XLA fuses, are faster than `matmul`."""
+    return (query.shape[0], query.shape[2]) == (1, 1)
+
+
+def attend(query, key, value, visible, drop=tf.identity):
+    """Equation 1 for each head.
+
+    Args:
+        query: As for `attention_shares`.
+        key: As there.
         value: (B, N, T', d).
-        visible: bool (T, T'), or what broadcasts to it: which keys a query sees.
+        visible: As there.
         drop: What the shares of the keys go through in training.
 
     Returns:
         (B, N, T, d).
     """
-    scale = query.shape[-1] ** -0.5
-    one = (query.shape[0], query.shape[2]) == (1, 1)
-    if one:  # sums of products of elements, which XLA fuses, are faster than products of matrices
-        scores = tf.reduce_sum(query * key, 3)[:, :, None]
-    else:
-        scores = tf.matmul(query, key, transpose_b=True)
-    scores = tf.cast(scores, "float32") * scale
-    shares = tf.cast(drop(tf.nn.softmax(tf.where(visible, scores, -1e9))), value.dtype)  # B N T T'
-    if one:
+    shares = tf.cast(drop(attention_shares(query, key, visible)), value.dtype)  # B N T T'
+    if _is_single(query):
         return tf.reduce_sum(tf.transpose(shares, (0, 1, 3, 2)) * value, 2, keepdims=True)
     return tf.matmul(shares, value)
 

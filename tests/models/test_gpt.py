@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from contract_data import text
 
-from keras_genai import zoo
+from keras_genai import data, zoo
 from keras_genai.models.text import gpt
 from keras_genai.models.text_model import TextModel
 
@@ -221,3 +221,23 @@ def test_a_block_comes_back_from_its_configuration():
     again = gpt.Block.from_config(block.get_config())
     assert (again.num_heads, again.residual_scale, again.dropout) == (2, 0.5, 0.1)
     assert again(tf.zeros((1, 3, 4), "bfloat16")).dtype == "bfloat16"
+
+
+def test_a_text_follows_its_control_line():
+    topics, rng = {"sea": "abcd", "moon": "wxyz"}, np.random.default_rng(0)
+    documents = [
+        data.control_lines(topic=topic) + "\n" + "".join(rng.choice([*letters], 12))
+        for _ in range(60)
+        for topic, letters in topics.items()
+    ]
+    sizes = {"width": 32, "sequence_length": 32, "dropout": 0.0}
+    quick = {"learning_rate": 1e-2, "warmup_steps": 0}
+    model = zoo.get("gpt", seed=0, **{**zoo.info("gpt").tiny, **sizes, **quick})
+    model.jit_compile = False  # compiling takes longer than training
+    model.fit(documents, batch_size=24, epochs=24, run_dir=False, verbose=0)
+    for topic, letters in topics.items():
+        prompt = data.control_lines(topic=topic)
+        written = model.generate([prompt] * 4, max_length=31, temperature=0.5, seed=0)
+        letters_written = "".join(text.removeprefix(prompt).strip("\n") for text in written)
+        assert len(letters_written) > 12
+        assert sum(letter in letters for letter in letters_written) / len(letters_written) > 0.9

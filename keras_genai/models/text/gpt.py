@@ -29,7 +29,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from keras_genai.layers import Dropout, Positions, attend, lora
+from keras_genai.layers import Dropout, Positions, attend, attention_shares, lora
 from keras_genai.models.base import jit_compile_default, network
 from keras_genai.models.text.char_rnn import next_character_nll
 from keras_genai.models.text_model import TextModel
@@ -84,8 +84,12 @@ class Block(layers.Layer):
     def whole(self, x, training=False):
         """All places at once: the output (B, T, D), and the keys and values for `step`."""
         query, key, value = self._heads(x)
-        places = tf.range(tf.shape(x)[1])
-        return self._rest(x, query, key, value, places[:, None] >= places, training), key, value
+        return self._rest(x, query, key, value, self._visible(x), training), key, value
+
+    def shares(self, x):
+        """What each place takes of each, in each head, to look at: (B, heads, T, T)."""
+        query, key, _ = self._heads(x)
+        return attention_shares(query, key, self._visible(x))
 
     def step(self, x, keys, values, place):
         """One place of `whole`.
@@ -104,6 +108,11 @@ class Block(layers.Layer):
         values = keras.ops.slice_update(values, (0, 0, place, 0), value)
         visible = tf.range(keys.shape[2]) <= place
         return self._rest(x, query, keys, values, visible), keys, values
+
+    def _visible(self, x):
+        """Whether a place (row) sees another one (column): itself and those before, (T, T)."""
+        places = tf.range(tf.shape(x)[1])
+        return places[:, None] >= places
 
     def _heads(self, x):
         """Queries, keys and values, (B, heads, T, d) each."""
