@@ -149,7 +149,14 @@ def tiny(monkeypatch):
         short = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 4, "verbose": 0}
         return fit(self, x, y, **short, **options)
 
+    load = zoo.load
+
+    def local_load(path, **overrides):
+        path = ROOT / "tests" / "golden" / "gpt2" if str(path).startswith("hf://") else path
+        return load(path, **overrides)
+
     monkeypatch.setattr(zoo, "get", tiny_get)
+    monkeypatch.setattr(zoo, "load", local_load)
     monkeypatch.setattr(GenerativeModel, "fit", short_fit)
     # Its loop takes longer to compile than all else; `generate` has it too.
     monkeypatch.setattr(TextModel, "preview", lambda self, seed=0: ["a text"])

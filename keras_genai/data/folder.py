@@ -231,6 +231,15 @@ def walk(root: str) -> list[str]:
     return sorted(files)
 
 
+def parts_of(path: Path) -> dict[str, str]:
+    """The folders of the parts train, validation and test; without such, all is for training."""
+    folders = sorted(entry.name for entry in os.scandir(path) if entry.is_dir())
+    found = {PARTS[f]: os.path.join(path, f) for f in folders if f in PARTS}
+    # Beside buses and cars, "train" is a class.
+    is_split = "train" in found and (len(found) > 1 or len(folders) == 1)
+    return found if is_split else {"train": str(path)}
+
+
 def load_folder(path: Path, on_bad: str = "raise") -> Dataset:
     """The images of a folder, with the classes and parts its subfolders name.
 
@@ -240,11 +249,7 @@ def load_folder(path: Path, on_bad: str = "raise") -> Dataset:
             "raise" looks at the sizes of all and the headers of some.
     """
     root, name = str(path), path.resolve().name
-    folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
-    found = {PARTS[f]: os.path.join(root, f) for f in folders if f in PARTS}
-    # Beside buses and cars, "train" is a class.
-    is_split = "train" in found and (len(found) > 1 or len(folders) == 1)
-    parts = found if is_split else {"train": root}
+    parts = parts_of(path)
     listings = {part: list_images(folder) for part, folder in parts.items()}
     empty = [parts[part] for part, listing in listings.items() if not listing.files]
     if empty:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_genai.data.base import DataError, Dataset, Source, cut_point
-from keras_genai.data.folder import walk
+from keras_genai.data.folder import parts_of, walk
 
 
 class TextSource(Source):
@@ -105,13 +105,17 @@ def load_file(path: Path) -> Dataset:
 
 
 def load_folder(path: Path) -> Dataset:
-    """The `.txt` and `.py` files of a folder, each a document."""
-    files = text_files(path)
-    if not files:
-        raise DataError(f"A folder of texts must hold .txt or .py files. Received: none in {path}")
-    name = path.resolve().name
-    documents = [read_text(file) for file in files]
-    return Dataset(name, TextSource(documents, name=name))
+    """The `.txt` and `.py` files of a folder, each a document; subfolders may be its parts."""
+    name, sources = path.resolve().name, {}
+    for part, folder in parts_of(path).items():
+        files = text_files(Path(folder))
+        if not files:
+            raise DataError(
+                "A folder of texts must hold .txt or .py files, in subfolders of any name or in "
+                f"the parts train, validation and test. Received: none in {folder}"
+            )
+        sources[part] = TextSource([read_text(file) for file in files], name=name)
+    return Dataset(name, **sources)
 
 
 def text_files(path: Path) -> list[Path]:

@@ -309,7 +309,7 @@ def test_a_folder_of_texts(tmp_path):
     os.remove(tmp_path / "a.txt")
     assert data.load(tmp_path / "b.py").train.documents == ["text 0"]
     os.remove(tmp_path / "b.py")
-    with pytest.raises(DataError, match=r"must hold \.txt or \.py files\. Received: none in"):
+    with pytest.raises(DataError, match=r"must hold \.txt or \.py files.*Received: none in"):
         data.load(tmp_path, modality="text")
 
 
@@ -343,3 +343,19 @@ def test_bad_text_is_refused(tmp_path):
 def test_the_fingerprint_of_text_knows_where_documents_end():
     prints = {data.load(t).train.fingerprint for t in (["ab", "c"], ["a", "bc"], ["ab\nc"])}
     assert len(prints) == 3
+
+
+def test_a_folder_of_texts_in_parts(tmp_path):
+    for part, content in (("train", "a"), ("test", "b"), ("val", "c")):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "0.txt").write_text(content)
+    parts = data.load(tmp_path)
+    assert [x.documents for x in (parts.train, parts.validation, parts.test)] == [
+        ["a"],
+        ["c"],
+        ["b"],
+    ]
+    (tmp_path / "plays").mkdir()
+    (tmp_path / "test" / "0.txt").unlink()
+    with pytest.raises(DataError, match=r"the parts train.*Received: none in .*test"):
+        data.load(tmp_path, modality="text")
