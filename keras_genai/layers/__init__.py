@@ -1,6 +1,13 @@
 """Layers that models share: those of Keras, faster or right where Keras is not; augmentation."""
 
-from keras_genai.layers.attention import CausalBlock, Positions, SummedEmbedding, attend
+from keras_genai.layers.attention import (
+    CausalBlock,
+    Positions,
+    SummedEmbedding,
+    attend,
+    merge_heads,
+    split_heads,
+)
 from keras_genai.layers.augmentation import check_policy, diff_augment
 from keras_genai.layers.convolution import Conv2D, Conv2DTranspose
 from keras_genai.layers.normalization import BatchNormalization
@@ -26,4 +33,6 @@ __all__ = [
     "attend",
     "check_policy",
     "diff_augment",
+    "merge_heads",
+    "split_heads",
 ]

@@ -78,6 +78,21 @@ def attend(query, key, value, visible, drop=tf.identity):
     return tf.matmul(tf.cast(drop(shares), value.dtype), value)
 
 
+def split_heads(parts, num_heads):
+    """Queries, keys and values, (B, N, T, d) each, from what one dense layer made: (B, T, 3D)."""
+    batch_size, length = tf.unstack(tf.shape(parts)[:2])
+    depth = parts.shape[-1] // (3 * num_heads)
+    parts = tf.reshape(parts, (batch_size, length, 3, num_heads, depth))
+    return tf.unstack(tf.transpose(parts, (2, 0, 3, 1, 4)))
+
+
+def merge_heads(mixed):
+    """What `attend` gives, (B, N, T, d), head beside head: (B, T, D)."""
+    batch_size, _, length, _ = tf.unstack(tf.shape(mixed))
+    _, num_heads, _, depth = mixed.shape
+    return tf.reshape(tf.transpose(mixed, (0, 2, 1, 3)), (batch_size, length, num_heads * depth))
+
+
 @keras.saving.register_keras_serializable("keras_genai")
 class CausalBlock(layers.Layer):
     """Attention and two dense layers, each added to its input: (B, T, D) to (B, T, D).
@@ -130,15 +145,11 @@ class CausalBlock(layers.Layer):
 
     def _heads(self, x):
         """Queries, keys and values, (B, N, T, d) each."""
-        length, width = x.shape[1:]
-        parts = self.query_key_value(self.attention_norm(x))  # B T 3D
-        parts = tf.reshape(parts, (-1, length, 3, self.num_heads, width // self.num_heads))
-        return tf.unstack(tf.transpose(parts, (2, 0, 3, 1, 4)))
+        return split_heads(self.query_key_value(self.attention_norm(x)), self.num_heads)
 
     def _rest(self, x, query, key, value, visible):
         """What follows from queries (B, N, T, d) that see the keys where `visible` (T, T')."""
-        mixed = tf.transpose(attend(query, key, value, visible), (0, 2, 1, 3))
-        x += self.output_projection(tf.reshape(mixed, (-1, *x.shape[1:])))
+        x += self.output_projection(merge_heads(attend(query, key, value, visible)))
         return x + self.narrow(self.widen(self.dense_norm(x)))
 
     def get_config(self):
