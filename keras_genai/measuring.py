@@ -211,8 +211,9 @@ def measure(
     precision, recall, density, coverage, bins, classes; copies of training images are looked for;
     models with a likelihood get a bound on it. Of a model that makes images of images, outputs are
     compared with the images, one by one. Of texts the bits a character (of a model that sees both
-    sides of a gap its pseudo-perplexity), the variety and the longest copies are measured. Recommenders are shown a part of the history of users they were not trained
-    on, and measured by how high the rest of it stands in what they recommend.
+    sides of a gap its pseudo-perplexity), the variety and the longest copies are measured.
+    Recommenders are shown a part of the history of users they were not trained on, and measured by
+    how high the rest of it stands in what they recommend.
 
     Args:
         model_or_samples: A model; or images uint8 (N, H, W[, C]); or a list of texts.
@@ -841,7 +842,8 @@ class _Texts(_Subject):
         nll = self.model.pseudo_nll(self.held.documents, WINDOWS, self.seed)  # windows T
         value, means = metrics.perplexity(nll), nll.mean(1)
         error = value * means.std(ddof=1) / math.sqrt(len(nll)) if len(nll) > 1 else None
-        features = f"{self.model.num_tokens:,} {self.model.codec.unit}, in windows of {nll.shape[1]}"
+        kinds = f"{self.model.num_tokens:,} {self.model.codec.unit}"
+        features = f"{kinds}, in windows of {nll.shape[1]}"
         return value, error, {"samples": nll.size, "features": features}
 
     def _distinct_2(self) -> tuple:

@@ -107,8 +107,7 @@ def test_masks_take_the_place_of_tokens(kind):
     text = "the cat sat, on a cat."
     tokenizer = tokenizers.load(kind, tokenizers.learn(kind, [text] * 9, [], 270))
     end, mask = tokenizer.end, tokenizer.num_tokens
-    for masked in ("the [MASK] sat, on a [MASK].", "[MASK] cat", "the [MASK] [MASK], on", "[MASK]",
-                   "[MASK][MASK]", "the[MASK]\nsat" if tokenizer.knows_all else "the[MASK]"):  # fmt: skip
+    for masked in ("the [MASK] sat, on a [MASK].", "the [MASK] [MASK], on", "[MASK][MASK]"):
         ids = tokenizer.encode_masked(masked, mask)
         assert ids.dtype == np.int32 and (ids == mask).sum() == masked.count("[MASK]")
         assert end not in ids

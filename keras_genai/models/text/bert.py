@@ -322,7 +322,9 @@ class BERT(TextModel):
     def _text_logits(self, ids):
         """Logits (N, T, V) without the token that ends a text, which is no text."""
         logits, end = self.language_model(ids), self.codec.end
-        return logits if end is None else tf.where(tf.range(self.num_tokens) == end, -np.inf, logits)
+        if end is None:
+            return logits
+        return tf.where(tf.range(self.num_tokens) == end, -np.inf, logits)
 
     def _encode_masked(self, texts):
         for text in texts:
