@@ -3,6 +3,7 @@
 from keras_genai.layers.attention import (
     CausalBlock,
     Positions,
+    Sinusoids,
     SummedEmbedding,
     attend,
     merge_heads,
@@ -25,6 +26,7 @@ __all__ = [
     "Dropout",
     "PooledConv2D",
     "Positions",
+    "Sinusoids",
     "SpectralConv2D",
     "SpectralDense",
     "SpectralPooledConv2D",

@@ -59,6 +59,34 @@ class Positions(layers.Layer):
         return {**super().get_config(), "length": self.length, "initializer": initializer}
 
 
+@keras.saving.register_keras_serializable("keras_genai")
+class Sinusoids(keras.initializers.Initializer):
+    """Vectors of places that begin as waves: those at one distance have one inner product.
+
+    vectors[t, 2 i] = sin(t / 10000^(2 i / D)), vectors[t, 2 i + 1] its cosine: Vaswani et al.,
+    section 3.5, scaled. The place before or after is then one matrix away for all places at once,
+    which attention otherwise has to learn of each.
+
+    Args:
+        stddev: The root of the mean square.
+    """
+
+    def __init__(self, stddev=0.02):
+        self.stddev = stddev
+
+    def __call__(self, shape, dtype=None):
+        length, width = shape
+        number = tf.range(width)
+        rate = 10_000.0 ** -(tf.cast(number - number % 2, "float32") / width)
+        angles = tf.range(length, dtype="float32")[:, None] * rate  # T D
+        waves = tf.where(number % 2 == 0, tf.sin(angles), tf.cos(angles))
+        return tf.cast(2**0.5 * self.stddev * waves, dtype or "float32")
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {"stddev": self.stddev}
+
+
 def attend(query, key, value, visible, drop=tf.identity):
     """Equation 1 for each head.
 
