@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from contract_data import text
 
-from keras_genai import data, measure, zoo
+from keras_genai import cli, data, measure, zoo
 from keras_genai.models.text import bert
 
 V, T = 15, 12  # the characters of the text, and the model's context
@@ -331,7 +331,14 @@ def test_texts_that_are_too_long_are_cut_if_asked_for():
     np.testing.assert_array_equal(long[0], filler().codec.encode("the cat sat on a mat")[:T])
 
 
-def test_what_is_of_models_that_read_from_left_to_right_is_not_taken():
+def test_what_is_of_models_that_read_from_left_to_right_is_not_taken(tmp_path, capsys):
     for option in ({"num_beams": 2}, {"repetition_penalty": 1.2}):
         with pytest.raises(TypeError, match="unexpected keyword"):
             filler().generate("a", **option)
+    filler().save(tmp_path / "bert.keras")
+    command = ["generate", str(tmp_path / "bert.keras"), "--prompt", "the", "--seed", "1"]
+    assert cli.main([*command, "--num_beams", "2"]) == 2
+    assert "Received: --num_beams" in capsys.readouterr().err
+    assert cli.main([*command, "--num_steps", "4", "--max_length", "20"]) == 0
+    written = filler().generate("the", num_steps=4, max_length=20, seed=1)
+    assert capsys.readouterr().out == f"{written}\n"

@@ -11,9 +11,9 @@ Lee, Toutanova, 2018, https://arxiv.org/abs/1810.04805. Of T tokens x, 15 % are 
     loss    = mean of -log p(x_t | x') over the chosen places
 
 As in the authors' code weights begin with a deviation of 0.02 and gelu is the approximation by
-tanh. Unlike there, W_p begins as sinusoids of that size: from a random start it takes thousands of
-steps until a place finds its neighbours. There is one segment, no prediction of the next sentence
-and no first token [CLS]; normalisations have the epsilon of `gpt.py`, embeddings do not decay.
+tanh. Unlike there, W_p begins as sinusoids of that size: from a random start a place takes far
+longer to find its neighbours. There is one segment, no prediction of the next sentence and no
+first token [CLS]; normalisations have the epsilon of `gpt.py`, and embeddings do not decay.
 [MASK] is a token more, and so is padding, which no place sees; neither is ever predicted.
 
 Such a model fills gaps. To write, it fills windows that are all gap, in each step those places of
