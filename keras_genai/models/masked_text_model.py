@@ -122,7 +122,8 @@ class MaskedTextModel(TextModel):
             temperature: As there.
             top_k: As there.
             top_p: As there.
-            num_steps: More take longer and agree better; `sequence_length` writes one by one.
+            num_steps: More take longer, and what is written at once is less; with
+                `sequence_length` steps it is one token.
             stop: As there.
             seed: As there.
         """

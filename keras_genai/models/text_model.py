@@ -43,6 +43,8 @@ class TextWindows(data_module.Source):
 class TextModel(GenerativeModel):
     """A model of text. Subclasses also write `step` and `initial_states`; `call` gives logits.
 
+    Those that do not read from left to right are `MaskedTextModel`s, and write neither.
+
     Args:
         vocabulary: What its tokenizer has learned, as one string, or None: from the data. Of
             "characters" it is all characters that the model knows.

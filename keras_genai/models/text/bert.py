@@ -19,8 +19,8 @@ first token [CLS]; normalisations have the epsilon of `gpt.py`, and embeddings d
 Such a model fills gaps. To write, it fills windows that are all gap, in each step those places of
 which it is most certain (`sampling.unmask`), although in training it has rarely seen so little:
 for text from a prompt take `gpt`. It gives no probability of a text. What is measured is the
-pseudo-perplexity of Salazar, Liang, Nguyen, Kirchhoff, 2020, https://arxiv.org/abs/1910.14659
-(equations 1 and 2), each token masked once and all others of its window visible:
+pseudo-perplexity of Salazar, Liang, Nguyen, Kirchhoff, 2020, https://arxiv.org/abs/1910.14659,
+for which each token is masked once and all others of its window are visible:
 
     PPPL = exp(-1/N sum_t log p(x_t | x without x_t))
 
