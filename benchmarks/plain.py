@@ -679,3 +679,45 @@ def gpt():
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "embeddings"])
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return model
+
+
+class PlainBERT(keras.Model):
+    """A masked language model: 15 % of the characters chosen, most of them masked."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        self.tracker = keras.metrics.Mean(name="loss")
+
+    def train_step(self, data):
+        ids, _ = data
+        chosen = keras.random.uniform(tf.shape(ids)) < 0.15
+        kind = keras.random.uniform(tf.shape(ids))
+        random = keras.random.randint(tf.shape(ids), 0, 65)
+        shown = tf.where(kind < 0.8, 65, tf.where(kind < 0.9, random, ids))
+        with tf.GradientTape() as tape:
+            logits = self.network(tf.where(chosen, shown, ids), training=True)
+            nll = keras.losses.sparse_categorical_crossentropy(ids, logits, from_logits=True)
+            chosen = tf.cast(chosen, "float32")
+            loss = tf.reduce_sum(chosen * nll) / tf.reduce_sum(chosen)
+        weights = self.network.trainable_weights
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights))
+        self.tracker.update_state(loss)
+        return {"loss": self.tracker.result()}
+
+
+def bert():
+    ids = keras.Input((64,), dtype="int32")
+    embedding = layers.ReversibleEmbedding(67, 128)  # and a mask, and padding
+    x = embedding(ids) + layers.Embedding(64, 128)(keras.ops.arange(64))
+    x = layers.LayerNormalization()(x)
+    for _ in range(4):
+        x = layers.LayerNormalization()(x + layers.MultiHeadAttention(4, 32)(x, x))
+        y = layers.Dense(128)(layers.Dense(512, activation="gelu")(x))
+        x = layers.LayerNormalization()(x + y)
+    x = layers.LayerNormalization()(layers.Dense(128, activation="gelu")(x))
+    model = PlainBERT(keras.Model(ids, embedding(x, reverse=True)))
+    optimizer = keras.optimizers.AdamW(1e-3, weight_decay=0.1, beta_2=0.99, global_clipnorm=1.0)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "embeddings"])
+    model.compile(optimizer)
+    return model

@@ -46,9 +46,10 @@ BATCHES = {
     "mult_vae": 100,
     "char_rnn": 32,
     "gpt": 12,
+    "bert": 16,
 }
 LABELLED = ("cgan", "acgan", "cvae")
-WINDOWS = {"char_rnn": 100, "gpt": 64}  # characters in a window of text
+WINDOWS = {"char_rnn": 100, "gpt": 64, "bert": 64}  # characters in a window of text
 WARM_UP, STEPS = 3, 25
 
 

@@ -6,6 +6,7 @@ models or data imports Keras and TensorFlow, which takes seconds.
 
 import argparse
 import contextlib
+import inspect
 import json
 import re
 import shlex
@@ -23,7 +24,8 @@ INDEX = Path(__file__).parent / "zoo" / "index.json"
 PROG = "keras-genai"
 OWN_DATA = {"image": "my_photos/", "text": "my_text.txt", "ratings": "my_ratings.csv"}
 WRITING = (
-    "max_length", "temperature", "top_k", "top_p", "repetition_penalty", "num_beams", "stop",
+    "max_length", "temperature", "top_k", "top_p", "repetition_penalty", "num_beams", "num_steps",
+    "stop",
 )  # fmt: skip
 PARAMETER = "parameter "  # marks a recipe's parameter among the parsed arguments
 
@@ -483,6 +485,8 @@ def _add_generate(commands: Any) -> None:
                        help="draw from the likeliest tokens of this probability")  # fmt: skip
     texts.add_argument("--repetition_penalty", type=_typed(*FLOAT), help="above 1 repeats less")
     texts.add_argument("--num_beams", type=_typed(*INT), help="look for the likeliest text")
+    texts.add_argument("--num_steps", type=_typed(*INT), help="of models that fill gaps: steps in "
+                       "which a window is filled")  # fmt: skip
     texts.add_argument("--stop", action="append", metavar="TEXT",
                        help="end before this; may be given several times")  # fmt: skip
     ratings = parser.add_argument_group("recommenders")
@@ -503,7 +507,9 @@ def _generate(args: argparse.Namespace) -> None:
     }
     model = zoo.load(args.path)
     kind = "transform" if model.takes_images else model.modality
-    write, names = options[kind]
+    write, known = options[kind]
+    taken = inspect.signature(model.generate).parameters  # of the ways to write, a model's own
+    names = [name for name in known if name not in WRITING or name in taken]
     others = [name for _, theirs in options.values() for name in theirs if name not in names]
     _refuse_options(args, model, others)
     write(model, args)

@@ -29,6 +29,7 @@ from keras_genai.metrics.frechet import MIN_FRECHET_COUNT
 from keras_genai.metrics.pixels import CLOSEST, WINDOW
 
 IMAGES, TEXTS = 10_000, 100  # samples, unless told otherwise
+WINDOWS = 100  # of a text, whose tokens are masked one by one
 CHARACTERS, WORDS = 500, 50  # of a generated text; of those, how many count for its variety
 # Copies are looked for in small pictures: a copy stays one, and shifts by a pixel count less.
 THUMBNAIL, MEMORISED = 16, 2_000
@@ -67,6 +68,10 @@ MEANINGS = {
     "mig": ("whether each factor of the images stands in one latent", "higher, to 1"),
     "bits_per_character": ("surprise at a character of the text", "lower"),
     "perplexity": ("among how many tokens it wavers; of one tokenizer only", "lower, to 1"),
+    "pseudo_perplexity": (
+        "the same of a model that sees both sides of a token; not to be compared with the others'",
+        "lower, to 1",
+    ),
     # Words that do not exist repeat nothing: beyond real text these two do not mean better.
     "distinct_2": (
         "different pairs of words, as a share of all pairs",
@@ -96,7 +101,8 @@ class Row:
         name: Of the metric; distances bear the extractor's name unless they are FID, KID or IS.
         value: The number.
         standard_error: Of the value over draws of samples (of `closer_to_train` and of `nll`, over
-            draws of real images too), or None where there is no estimate.
+            draws of real images too; of `pseudo_perplexity`, of windows of the real text), or None
+            where there is no estimate.
         samples: N, of each set.
         features: The extractor, or what else was looked at.
         resize: How images were brought to its size.
@@ -204,9 +210,10 @@ def measure(
     Images are compared with as many real ones of the test part: Fréchet and kernel distance,
     precision, recall, density, coverage, bins, classes; copies of training images are looked for;
     models with a likelihood get a bound on it. Of a model that makes images of images, outputs are
-    compared with the images, one by one. Of texts the bits a character, the variety and the longest
-    copies are measured. Recommenders are shown a part of the history of users they were not trained
-    on, and measured by how high the rest of it stands in what they recommend.
+    compared with the images, one by one. Of texts the bits a character (of a model that sees both
+    sides of a gap its pseudo-perplexity), the variety and the longest copies are measured.
+    Recommenders are shown a part of the history of users they were not trained on, and measured by
+    how high the rest of it stands in what they recommend.
 
     Args:
         model_or_samples: A model; or images uint8 (N, H, W[, C]); or a list of texts.
@@ -767,7 +774,10 @@ class _Pairs(_Subject):
 
 
 class _Texts(_Subject):
-    METRICS = ("bits_per_character", "perplexity", "distinct_2", "self_bleu", "longest_copy")
+    METRICS = (
+        "bits_per_character", "perplexity", "pseudo_perplexity", "distinct_2", "self_bleu",
+        "longest_copy",
+    )  # fmt: skip
 
     def __init__(self, given: Any, held: Any, train: Any, split: str, count: int | None, seed: int):
         super().__init__(split)
@@ -787,8 +797,14 @@ class _Texts(_Subject):
 
     def obstacle(self, name: str) -> str | None:
         """As in the base."""
-        if name in ("bits_per_character", "perplexity") and self.model is None:
+        likelihood = name in ("bits_per_character", "perplexity")
+        if self.model is None and (likelihood or name == "pseudo_perplexity"):
             return "Only a model gives probabilities of characters, texts do not."
+        sees_both_sides = hasattr(self.model, "pseudo_nll")
+        if likelihood and sees_both_sides:
+            return "A model that sees both sides of a token has a pseudo_perplexity instead."
+        if name == "pseudo_perplexity" and not sees_both_sides:
+            return "A model that reads from left to right has a perplexity instead."
         if name == "longest_copy" and self.train is None:
             return "Copies are looked for in a training part, which these data do not have."
         return None
@@ -821,6 +837,14 @@ class _Texts(_Subject):
         nll, _ = self._likelihood
         features = f"{self.model.num_tokens:,} {self.model.codec.unit}"
         return metrics.perplexity(nll), None, {"samples": len(nll), "features": features}
+
+    def _pseudo_perplexity(self) -> tuple:
+        nll = self.model.pseudo_nll(self.held.documents, WINDOWS, self.seed)  # windows T
+        value, means = metrics.perplexity(nll), nll.mean(1)
+        error = value * means.std(ddof=1) / math.sqrt(len(nll)) if len(nll) > 1 else None
+        kinds = f"{self.model.num_tokens:,} {self.model.codec.unit}"
+        features = f"{kinds}, in windows of {nll.shape[1]}"
+        return value, error, {"samples": nll.size, "features": features}
 
     def _distinct_2(self) -> tuple:
         value = metrics.distinct_n(self.samples, 2, self.count, WORDS)

@@ -93,6 +93,30 @@ class Options:
         return text[: min(found, default=len(text))]
 
 
+@dataclasses.dataclass(frozen=True)
+class Filling(Options):
+    """How masked places are filled; the penalty and the beams stay as they are.
+
+    Attributes:
+        num_steps: Steps in which `unmask` fills a window; as many as it has places are one by one.
+    """
+
+    num_steps: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not _whole(self.num_steps):
+            raise ValueError(
+                f"`num_steps` must be a whole number from 1. Received: num_steps={self.num_steps!r}"
+            )
+
+    def tensors(self, num_tokens: int) -> dict[str, tf.Tensor]:
+        """The numbers that `unmask` takes."""
+        numbers = super().tensors(num_tokens)
+        del numbers["repetition_penalty"]
+        return {**numbers, "num_steps": tf.constant(self.num_steps, "int32")}
+
+
 def _real(value: Any) -> float:
     """A finite number, or NaN, which lies in no range."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
@@ -286,3 +310,108 @@ def beam_search(
     means = scores[:, 0] / written
     found = tf.where((means > best_score)[:, None], beams[:, 0], best)
     return tf.transpose(found), tf.maximum(means, best_score)
+
+
+def unmask(
+    predict: Callable[[Any], Any],
+    ids: tf.Tensor,
+    masked: tf.Tensor,
+    uniforms: tf.Tensor,
+    *,
+    num_steps: Any,
+    **drawing: Any,
+) -> tf.Tensor:
+    """Fills masked places, in each step those that are most certain.
+
+    In a step a token is drawn for each place that is still masked, and the places whose tokens are
+    the most probable keep them. After step s of S, floor(M cos(pi s / 2 S)) of M places are left,
+    and each step fills one at least. Chang et al. 2022 (MaskGIT), https://arxiv.org/abs/2202.04200,
+    section 3.2; the likeliest tokens, after Ghazvininejad et al. 2019 (Mask-Predict),
+    https://arxiv.org/abs/1904.09324, at temperature 0.
+
+    A place draws with the same uniform number in each step. Other numbers each time would give it
+    several draws of which the likeliest is kept.
+
+    Args:
+        predict: Tokens int32 (N, T) to logits of what stands at each place (N, T, V).
+        ids: int32 (N, T), with the mask at masked places.
+        masked: bool (N, T).
+        uniforms: Uniform numbers in [0, 1), float32 (N, T).
+        num_steps: S, an int32 scalar.
+        **drawing: The scalars that `next_tokens` takes.
+
+    Returns:
+        int32 (N, T), all places filled.
+    """
+    total = tf.reduce_sum(tf.cast(masked, "int32"), 1)  # N; M
+
+    def body(s: Any, ids: Any, masked: Any) -> tuple:
+        logits = tf.cast(predict(ids), "float32")  # N T V
+        rows = tf.reshape(logits, [-1, logits.shape[-1]])
+        drawn = tf.reshape(next_tokens(rows, tf.reshape(uniforms, [-1]), **drawing), ids.shape)
+        log_p = -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=drawn, logits=logits)
+        surer = masked[:, None] & (log_p[:, None] > log_p[:, :, None])  # N T T'
+        share = tf.cos(0.5 * np.pi * tf.cast(s + 1, "float32") / tf.cast(num_steps, "float32"))
+        left = tf.cast(tf.floor(share * tf.cast(total, "float32")), "int32")
+        now = tf.reduce_sum(tf.cast(masked, "int32"), 1)
+        filled = now - tf.maximum(tf.minimum(left, now - 1), 0)  # N
+        stays = masked & (tf.reduce_sum(tf.cast(surer, "int32"), 2) < filled[:, None])
+        return s + 1, tf.where(stays, drawn, ids), masked & ~stays
+
+    state = (tf.constant(0), ids, masked)
+    return tf.while_loop(lambda s, ids, masked: tf.reduce_any(masked), body, state)[1]
+
+
+def write_windows(
+    predict: Callable[[Any], Any],
+    ids: tf.Tensor,
+    lengths: tf.Tensor,
+    max_length: tf.Tensor,
+    uniforms: tf.Tensor,
+    window: int,
+    mask: int,
+    end: int | None,
+    **unmasking: Any,
+) -> tf.Tensor:
+    """Continues prompts, a window at a time, until all have reached `end` or the length.
+
+    A window begins with what is there, at most the last half of its places, and `unmask` fills the
+    rest. What is written does not depend on `max_length`, which may lie within a window.
+
+    Args:
+        predict: As in `unmask`, of `window` places.
+        ids: int32 (T, N), each column a prompt, whatever after it.
+        lengths: int32 (N,), of the prompts; 0 for a column that is not wanted.
+        max_length: int32 scalar, at most T - window: nothing has to be written from there on.
+        uniforms: Uniform numbers in [0, 1), float32 (T, N): one for each place.
+        window: How many places `predict` sees at once.
+        mask: The token of a masked place.
+        end: The token that ends a text, after which a column means nothing, or None.
+        **unmasking: The scalars that `unmask` takes.
+
+    Returns:
+        int32 (T, N).
+    """
+    places = tf.range(ids.shape[0])
+
+    def is_open(texts: Any, known: Any) -> Any:
+        written = (places >= lengths[:, None]) & (places < known[:, None])  # N T
+        ended = tf.reduce_any(written & (texts == _number(end)), 1)
+        return (lengths > 0) & (known < max_length) & ~ended
+
+    def body(texts: Any, known: Any) -> tuple:
+        opened = is_open(texts, known)
+        start = tf.where(opened, tf.maximum(known - window // 2, 0), 0)  # N
+        seen = start[:, None] + tf.range(window)  # N window
+        masked = opened[:, None] & (seen >= known[:, None])
+        shown = tf.where(masked, mask, tf.gather(texts, seen, batch_dims=1))
+        chances = tf.gather(tf.transpose(uniforms), seen, batch_dims=1)
+        filled = unmask(predict, shown, masked, chances, **unmasking)
+        offset = places - start[:, None]  # N T
+        found = tf.gather(filled, tf.clip_by_value(offset, 0, window - 1), batch_dims=1)
+        texts = tf.where((offset >= 0) & (offset < window), found, texts)
+        return texts, tf.where(opened, start + window, known)
+
+    state = (tf.transpose(ids), lengths)
+    goes_on = lambda texts, known: tf.reduce_any(is_open(texts, known))  # noqa: E731
+    return tf.transpose(tf.while_loop(goes_on, body, state)[0])

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 END = "<|endoftext|>"
+MASK = "[MASK]"  # in a text of which a model fills places
 
 
 class Tokenizer:
@@ -61,6 +62,18 @@ class Tokenizer:
             ValueError: If it has characters or words that the data lacked; the message lists them.
         """
         raise NotImplementedError
+
+    def encode_masked(self, text: str, mask: int) -> np.ndarray:
+        """As `encode`, with the id `mask` for each `[MASK]`."""
+        first, *others = self.around_masks(text.split(MASK))
+        parts = [self.encode(first)]
+        for piece in others:
+            parts += [np.array([mask], "int32"), self.encode(piece)]
+        return np.concatenate(parts)
+
+    def around_masks(self, pieces: list[str]) -> list[str]:
+        """The pieces of a text between its masks, without blanks that belong to what fills them."""
+        return pieces
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; the token that ends a text has none."""
@@ -137,6 +150,15 @@ class Words(Characters):
         """As in the base."""
         return self._look_up(Words.split(text))
 
+    def around_masks(self, pieces: list[str]) -> list[str]:
+        """As in the base: a mask is a word, next to which a blank goes without saying."""
+        *others, last = pieces
+        others = [re.sub(r"(?<=\w) \Z", "", piece) for piece in others]
+        first, *others = [*others, last]
+        others = [re.sub(r"\A (?=\w)", "", piece) for piece in others]
+        between = ["" if piece == " " else piece for piece in others[:-1]]
+        return [first, *between, *others[-1:]]
+
     def join(self, pieces: Sequence[str]) -> str:
         """As in the base."""
         is_word = [bool(re.match(r"\w", piece)) for piece in pieces]
@@ -204,6 +226,11 @@ class BytePairs(Bytes):
     def encode(self, text: str) -> np.ndarray:
         """As in the base."""
         return np.array(self.tokenizer.encode(text).ids, "int32")
+
+    def around_masks(self, pieces: list[str]) -> list[str]:
+        """As in the base: a token that begins a word has the blank before it."""
+        *others, last = pieces
+        return [*(piece.removesuffix(" ") for piece in others), last]
 
 
 def _letters() -> dict[str, int]:

@@ -1,6 +1,7 @@
 """What is drawn follows the distribution asked for; a beam search finds what there is."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -179,3 +180,95 @@ def test_options_are_checked(options):
     name = [*options][0]
     with pytest.raises(ValueError, match=f"{name}.*Received: {name}="):
         sampling.Options(**options)
+
+
+# Filling masked places ---------------------------------------------------------------------------
+
+MASKED = {"temperature": 1.0, "top_k": 6, "top_p": 1.0}
+MASK = 6  # the tokens are 0 to 5
+
+
+def fill(predict, masked, num_steps, uniforms=None, **options):
+    """What `unmask` makes of rows that are 0 where they are not masked, and what it saw."""
+    seen, ids = [], np.where(masked, MASK, 0).astype("int32")
+
+    def watched(ids):
+        seen.append(ids.numpy())
+        return predict(ids)
+
+    drawn = np.random.default_rng(2).random(ids.shape, "float32") if uniforms is None else uniforms
+    numbers = {key: tf.constant(value) for key, value in {**MASKED, **options}.items()}
+    filled = sampling.unmask(
+        watched, tf.constant(ids), tf.constant(masked), drawn, num_steps=num_steps, **numbers
+    )
+    return filled.numpy(), seen
+
+
+def same_everywhere(ids):
+    return tf.tile(LOGITS[None, None], (*ids.shape, 1))
+
+
+@pytest.mark.parametrize("num_steps", [1, 4, 8, 30, 99])
+def test_masks_go_by_a_cosine_schedule_and_one_a_step_at_least(num_steps):
+    masked = np.arange(30)[None] < np.array([[30], [5], [0]])
+    ramp = np.linspace(0, 1, 30, dtype="float32")[:, None]  # no two places are as certain
+    filled, seen = fill(lambda ids: same_everywhere(ids) * (1 + ramp), masked, num_steps,
+                        temperature=0.0)  # fmt: skip
+    assert not (filled == MASK).any() and not filled[~masked].any()
+    for row, total in ((0, 30), (1, 5)):
+        left, s = total, 0
+        while left:
+            assert (seen[s][row] == MASK).sum() == left
+            s += 1
+            cosine = math.floor(total * math.cos(math.pi / 2 * s / num_steps) + 1e-9)
+            left = max(0, min(left - 1, cosine if s < num_steps else 0))
+    assert len(seen) == min(num_steps, 30)
+
+
+def test_the_most_certain_come_first_and_stay():
+    order = np.random.default_rng(0).permutation(9)
+    sharpness = (1.0 + order).astype("float32")[:, None]
+    _, seen = fill(lambda ids: same_everywhere(ids) * sharpness, np.ones((1, 9), bool), 9,
+                   temperature=0.0)  # fmt: skip
+    for step, ids in enumerate(seen):
+        assert {*np.flatnonzero(ids[0] != MASK)} == {*np.argsort(-order)[:step]}
+        assert {*ids[0, ids[0] != MASK]} <= {LOGITS.argmax()}
+
+
+@pytest.mark.parametrize("options, expected", [
+    ({}, P), ({"temperature": 0.5}, softmax(LOGITS / 0.5)), ({"top_k": 2}, only(P, [2, 3])),
+])  # fmt: skip
+def test_places_that_know_nothing_of_each_other_are_drawn_as_asked(options, expected):
+    """Whatever the order: the likely tokens, which come first, are not drawn more often."""
+    filled, _ = fill(same_everywhere, np.ones((1000, 8), bool), 8, **options)
+    np.testing.assert_allclose(np.bincount(filled.ravel(), minlength=6) / 8000, expected, atol=0.02)
+
+
+def test_windows_begin_with_half_of_what_is_there():
+    seen = []
+
+    def predict(ids):
+        seen.append(ids.numpy())
+        return same_everywhere(ids)
+
+    ids, lengths = np.zeros((40, 3), "int32"), tf.constant([3, 14, 0])
+    ids[:14] = 1
+    written = sampling.write_windows(
+        predict, tf.constant(ids), lengths, tf.constant(20), tf.zeros((40, 3)), 8, MASK, None,
+        num_steps=1, **{**MASKED, "temperature": 0.0},
+    ).numpy()  # fmt: skip
+    known = [(window[:2] != MASK).sum(1).tolist() for window in seen]
+    assert known == [[3, 4], [4, 4], [4, 8], [4, 8]], "8 + 4 + 4 + 4, and 14 + 4 + 4"
+    assert (seen[0][0, :3] == 1).all() and (seen[0][1, :4] == 1).all()
+    assert (written[:3, 0] == 1).all() and (written[:14, 1] == 1).all()
+    assert (written[3:20, 0] == 2).all() and (written[14:20, 1] == 2).all()
+
+
+def test_a_text_that_has_ended_is_written_no_further():
+    calls = []
+    predict = lambda ids: calls.append(1) or same_everywhere(ids)  # noqa: E731
+    sampling.write_windows(
+        predict, tf.zeros((40, 1), "int32"), tf.constant([3]), tf.constant(30), tf.zeros((40, 1)),
+        8, MASK, 2, num_steps=1, **{**MASKED, "temperature": 0.0},
+    )  # fmt: skip
+    assert len(calls) == 1

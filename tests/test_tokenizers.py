@@ -100,3 +100,25 @@ def test_what_does_not_fit_is_refused(monkeypatch):
     for use, arguments in ((tokenizers.learn, (TEXTS, [], 300)), (tokenizers.load, ("{}",))):
         with pytest.raises(ImportError, match=r"keras_genai\[text\].*Received: No module"):
             use("bpe", *arguments)
+
+
+@pytest.mark.parametrize("kind", tokenizers.KINDS)
+def test_masks_take_the_place_of_tokens(kind):
+    text = "the cat sat, on a cat."
+    tokenizer = tokenizers.load(kind, tokenizers.learn(kind, [text] * 9, [], 270))
+    end, mask = tokenizer.end, tokenizer.num_tokens
+    for masked in ("the [MASK] sat, on a [MASK].", "the [MASK] [MASK], on", "[MASK][MASK]"):
+        ids = tokenizer.encode_masked(masked, mask)
+        assert ids.dtype == np.int32 and (ids == mask).sum() == masked.count("[MASK]")
+        assert end not in ids
+    ids = tokenizer.encode_masked("the [MASK] sat", mask)
+    if kind in ("characters", "bytes"):
+        assert ids.tolist() == [*tokenizer.encode("the "), mask, *tokenizer.encode(" sat")]
+    if kind == "words":
+        assert ids.tolist() == [*tokenizer.encode("the"), mask, *tokenizer.encode("sat")]
+        assert tokenizer.encode_masked("[MASK] [MASK] , [MASK]", mask).tolist() == [
+            mask, mask, *tokenizer.encode(" , "), mask
+        ]  # fmt: skip
+    if kind == "bpe":
+        assert ids.tolist() == [*tokenizer.encode("the"), mask, *tokenizer.encode(" sat")]
+    assert tokenizer.encode_masked("the cat", mask).tolist() == tokenizer.encode("the cat").tolist()

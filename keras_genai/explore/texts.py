@@ -133,9 +133,11 @@ def shares_of(network: keras.Model, blocks: Sequence[Any], ids: np.ndarray) -> n
     Returns:
         float32 `(blocks, heads, T, T)`.
     """
-    taken = keras.Model(network.inputs, [block.input for block in blocks])([ids[None]])
-    inputs = tf.nest.flatten(taken)  # of one block Keras gives no list
-    return np.stack([block.shares(x)[0].numpy() for block, x in zip(blocks, inputs, strict=True)])
+    names = [block.name for block in blocks]
+    outputs = {block.name: block.input for block in blocks}
+    taken = keras.Model(network.inputs, outputs)([ids[None]])
+    found = [b.shares(*tf.nest.flatten(taken[n])) for n, b in zip(names, blocks, strict=True)]
+    return np.stack([shares[0].numpy() for shares in found])
 
 
 def log_probabilities(model: TextModel, ids: np.ndarray) -> np.ndarray:

@@ -3,9 +3,12 @@
 from keras_genai.layers.attention import (
     CausalBlock,
     Positions,
+    Sinusoids,
     SummedEmbedding,
     attend,
     attention_shares,
+    merge_heads,
+    split_heads,
 )
 from keras_genai.layers.augmentation import check_policy, diff_augment
 from keras_genai.layers.convolution import Conv2D, Conv2DTranspose
@@ -26,6 +29,7 @@ __all__ = [
     "LoRADense",
     "PooledConv2D",
     "Positions",
+    "Sinusoids",
     "SpectralConv2D",
     "SpectralDense",
     "SpectralPooledConv2D",
@@ -35,4 +39,6 @@ __all__ = [
     "attention_shares",
     "check_policy",
     "diff_augment",
+    "merge_heads",
+    "split_heads",
 ]

@@ -59,6 +59,34 @@ class Positions(layers.Layer):
         return {**super().get_config(), "length": self.length, "initializer": initializer}
 
 
+@keras.saving.register_keras_serializable("keras_genai")
+class Sinusoids(keras.initializers.Initializer):
+    """Vectors of places that begin as waves: those at one distance have one inner product.
+
+    vectors[t, 2 i] = sin(t / 10000^(2 i / D)), vectors[t, 2 i + 1] its cosine: Vaswani et al.,
+    section 3.5, scaled. The place before or after is then one matrix away for all places at once,
+    which attention otherwise has to learn of each.
+
+    Args:
+        stddev: The root of the mean square.
+    """
+
+    def __init__(self, stddev=0.02):
+        self.stddev = stddev
+
+    def __call__(self, shape, dtype=None):
+        length, width = shape
+        number = tf.range(width)
+        rate = 10_000.0 ** -(tf.cast(number - number % 2, "float32") / width)
+        angles = tf.range(length, dtype="float32")[:, None] * rate  # T D
+        waves = tf.where(number % 2 == 0, tf.sin(angles), tf.cos(angles))
+        return tf.cast(2**0.5 * self.stddev * waves, dtype or "float32")
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {"stddev": self.stddev}
+
+
 def attention_shares(query, key, visible):
     """The softmax of equation 1 for each head: what each query takes of each key.
 
@@ -100,6 +128,21 @@ def attend(query, key, value, visible, drop=tf.identity):
     if _is_single(query):
         return tf.reduce_sum(tf.transpose(shares, (0, 1, 3, 2)) * value, 2, keepdims=True)
     return tf.matmul(shares, value)
+
+
+def split_heads(parts, num_heads):
+    """Queries, keys and values, (B, N, T, d) each, from what one dense layer made: (B, T, 3D)."""
+    batch_size, length = tf.unstack(tf.shape(parts)[:2])
+    depth = parts.shape[-1] // (3 * num_heads)
+    parts = tf.reshape(parts, (batch_size, length, 3, num_heads, depth))
+    return tf.unstack(tf.transpose(parts, (2, 0, 3, 1, 4)))
+
+
+def merge_heads(mixed):
+    """What `attend` gives, (B, N, T, d), head beside head: (B, T, D)."""
+    batch_size, _, length, _ = tf.unstack(tf.shape(mixed))
+    _, num_heads, _, depth = mixed.shape
+    return tf.reshape(tf.transpose(mixed, (0, 2, 1, 3)), (batch_size, length, num_heads * depth))
 
 
 @keras.saving.register_keras_serializable("keras_genai")
@@ -154,15 +197,11 @@ class CausalBlock(layers.Layer):
 
     def _heads(self, x):
         """Queries, keys and values, (B, N, T, d) each."""
-        length, width = x.shape[1:]
-        parts = self.query_key_value(self.attention_norm(x))  # B T 3D
-        parts = tf.reshape(parts, (-1, length, 3, self.num_heads, width // self.num_heads))
-        return tf.unstack(tf.transpose(parts, (2, 0, 3, 1, 4)))
+        return split_heads(self.query_key_value(self.attention_norm(x)), self.num_heads)
 
     def _rest(self, x, query, key, value, visible):
         """What follows from queries (B, N, T, d) that see the keys where `visible` (T, T')."""
-        mixed = tf.transpose(attend(query, key, value, visible), (0, 2, 1, 3))
-        x += self.output_projection(tf.reshape(mixed, (-1, *x.shape[1:])))
+        x += self.output_projection(merge_heads(attend(query, key, value, visible)))
         return x + self.narrow(self.widen(self.dense_norm(x)))
 
     def get_config(self):

@@ -43,6 +43,8 @@ class TextWindows(data_module.Source):
 class TextModel(GenerativeModel):
     """A model of text. Subclasses also write `step` and `initial_states`; `call` gives logits.
 
+    Those that do not read from left to right are `MaskedTextModel`s, and write neither.
+
     Args:
         vocabulary: What its tokenizer has learned, as one string, or None: from the data. Of
             "characters" it is all characters that the model knows.
@@ -54,6 +56,8 @@ class TextModel(GenerativeModel):
 
     modality = "text"
     from_data = ("vocabulary",)
+    options: type[sampling.Options] = sampling.Options  # of `generate`, and their defaults
+    overhang = 0  # places beyond `max_length` that are written too, to be cut off
 
     def __init__(
         self,
@@ -172,8 +176,14 @@ class TextModel(GenerativeModel):
             ValueError: If an option is out of its range, or a prompt is empty, too long or has
                 unknown characters or words.
         """
-        self.need_networks()
         options = sampling.Options(temperature, top_k, top_p, repetition_penalty, num_beams, stop)
+        return self._written(prompts, max_length, options, seed)
+
+    def _written(
+        self, prompts: Any, max_length: int, options: sampling.Options, seed: int | None
+    ) -> Any:
+        """What `generate` returns."""
+        self.need_networks()
         texts: Any = [*prompts] if isinstance(prompts, list | tuple) else [prompts]
         if prompts is not None and not (texts and all(isinstance(t, str) and t for t in texts)):
             raise ValueError(f"Prompts are non-empty strings. Received: {texts!r}")
@@ -182,13 +192,13 @@ class TextModel(GenerativeModel):
 
     def preview(self, seed: int = 0) -> list[str]:
         """Three texts of 300 tokens, the same for the same weights and seed."""
-        texts = self._continue([None] * 3, 300, sampling.Options(), seed)
+        texts = self._continue([None] * 3, 300, self.options(), seed)
         return [text.strip() for text in texts]
 
     def sample_texts(self, n: int, length: int, seed: int) -> list[str]:
         """`n` texts of at most `length` characters, and as many tokens, that continue no prompt."""
         start = self.codec.decode(self._start)
-        texts = self._continue([None] * n, length + 1, sampling.Options(), seed)
+        texts = self._continue([None] * n, length + 1, self.options(), seed)
         return [text.removeprefix(start)[:length] for text in texts]
 
     def _continue(
@@ -198,16 +208,16 @@ class TextModel(GenerativeModel):
         prompts = [self._start if text is None else self.codec.encode(text) for text in texts]
         self._check_length(max(map(len, prompts)), max_length)
         # Rounded up, so that a few compiled loops serve all lengths and numbers of prompts.
-        length, n = -(-max_length // 64) * 64, 1 << (len(texts) - 1).bit_length()
+        length, n = -(-(max_length + self.overhang) // 64) * 64, 1 << (len(texts) - 1).bit_length()
         ids, lengths = np.zeros((length, n), "int32"), np.zeros(n, "int32")
         for i, prompt in enumerate(prompts):
             ids[: len(prompt), i], lengths[i] = prompt, len(prompt)
         if options.num_beams > 1:
-            uniforms = np.zeros((length, n), "float32")
+            chances = np.zeros((length, n), "float32")
         else:
-            uniforms = _uniforms(seed, length, len(texts), n)
+            chances = uniforms_by_text(seed, length, len(texts), n)
         sampled = self._writer(options.num_beams)(
-            ids, lengths, tf.constant(max_length), uniforms, options.tensors(self.num_tokens)
+            ids, lengths, tf.constant(max_length), chances, options.tensors(self.num_tokens)
         ).numpy()
         written = []
         for prompt, row in zip(prompts, sampled.T[:, :max_length], strict=False):
@@ -305,7 +315,7 @@ class TextModel(GenerativeModel):
             )
 
 
-def _uniforms(seed: int, length: int, count: int, columns: int) -> np.ndarray:
+def uniforms_by_text(seed: int, length: int, count: int, columns: int) -> np.ndarray:
     """Uniform numbers in [0, 1) `(length, columns)`; a column depends on its number and seed."""
     drawn = np.zeros((length, columns), "float32")
     for i in range(count):
@@ -313,4 +323,4 @@ def _uniforms(seed: int, length: int, count: int, columns: int) -> np.ndarray:
     return drawn
 
 
-__all__ = ["TextModel", "TextWindows"]
+__all__ = ["TextModel", "TextWindows", "uniforms_by_text"]

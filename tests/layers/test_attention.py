@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_genai.layers import CausalBlock, Positions
+from keras_genai.layers import CausalBlock, Positions, Sinusoids
 
 B, T, D, N = 2, 5, 8, 2
 X = np.random.default_rng(0).normal(size=(B, T, D)).astype("float32")
@@ -69,3 +69,20 @@ def test_half_precision_is_that_of_the_policy():
     assert y.dtype == "float16" and layer.narrow.kernel.dtype == "float32"
     restored = CausalBlock.from_config(layer.get_config())
     assert restored.num_heads == N
+
+
+@pytest.mark.parametrize("width", [8, 7])
+def test_sinusoids_are_the_waves_of_the_paper_scaled(width):
+    vectors = np.array(Sinusoids(0.1)((6, width)))
+    for t, i in np.ndindex(6, width):
+        angle = t / 10_000 ** (2 * (i // 2) / width)
+        expected = (np.cos if i % 2 else np.sin)(angle)
+        np.testing.assert_allclose(vectors[t, i], 0.1 * 2**0.5 * expected, atol=1e-6)
+    if width == 8:
+        assert np.sqrt((vectors**2).mean()) == pytest.approx(0.1)
+        products = vectors @ vectors.T
+        for k in range(6):
+            np.testing.assert_allclose(np.diagonal(products, k), products[0, k], rtol=1e-4)
+    positions = Positions(6, Sinusoids(0.1))
+    again = Positions.from_config(positions.get_config())
+    np.testing.assert_allclose(again(np.zeros((1, 6, width), "float32"))[0], vectors)

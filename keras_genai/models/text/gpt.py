@@ -29,7 +29,15 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from keras_genai.layers import Dropout, Positions, attend, attention_shares, lora
+from keras_genai.layers import (
+    Dropout,
+    Positions,
+    attend,
+    attention_shares,
+    lora,
+    merge_heads,
+    split_heads,
+)
 from keras_genai.models.base import jit_compile_default, network
 from keras_genai.models.text.char_rnn import next_character_nll
 from keras_genai.models.text_model import TextModel
@@ -116,17 +124,12 @@ class Block(layers.Layer):
 
     def _heads(self, x):
         """Queries, keys and values, (B, heads, T, d) each."""
-        batch_size, length = tf.unstack(tf.shape(x)[:2])
-        parts = self.query_key_value(self.attention_norm(x))  # B T 3D
-        parts = tf.reshape(
-            parts, (batch_size, length, 3, self.num_heads, x.shape[-1] // self.num_heads)
-        )
-        return tf.unstack(tf.transpose(parts, (2, 0, 3, 1, 4)))
+        return split_heads(self.query_key_value(self.attention_norm(x)), self.num_heads)
 
     def _rest(self, x, query, key, value, visible, training=False):
         drop = functools.partial(self.drop, training=training)
-        mixed = tf.transpose(attend(query, key, value, visible, drop), (0, 2, 1, 3))
-        x += drop(self.output_projection(tf.reshape(mixed, tf.shape(x))))
+        mixed = merge_heads(attend(query, key, value, visible, drop))
+        x += drop(self.output_projection(mixed))
         wide = keras.activations.gelu(self.widen(self.dense_norm(x)), approximate=True)  # B T 4D
         return x + drop(self.narrow(wide))
 
