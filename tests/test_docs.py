@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -163,7 +164,10 @@ def tiny(monkeypatch):
 
 
 def test_readme_listings_run(users_files, tiny):
-    names = {"x_train": images(16), "noisy_images": images(4, (28, 28, 1))}
+    names = {
+        "x_train": images(16), "noisy_images": images(4, (28, 28, 1)), "keras": keras,
+        "texts": ["Once", "upon a time"] * 4, "labels": np.arange(8) % 2,
+    }  # fmt: skip
     first, *others = listings(ROOT / "README.md")
     exec(first, names)
     assert names["images"].shape == (16, 28, 28, 1) and names["images"].dtype == np.uint8
