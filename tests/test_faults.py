@@ -313,3 +313,36 @@ def test_a_program_that_fails_while_a_folder_is_read_comes_to_its_end(photos):
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 1
     assert done.stderr.rstrip().endswith("RuntimeError: on purpose")
+
+
+TEXT_MODELS = ("bert", "char_rnn", "gpt")
+
+
+@pytest.mark.parametrize("name", TEXT_MODELS)
+def test_texts_that_do_not_fit_are_refused_before_training(name, tmp_path):
+    (tmp_path / "latin1.txt").write_bytes("ab\xe9".encode("latin1"))
+    for texts, message in (
+        ([""], "at least one character.*Received: 1 empty"),
+        (["a line"], "shorter than one window of 12 characters.*Received: 6 characters"),
+        (tmp_path / "latin1.txt", "UTF-8.*Received: byte 0xe9 at offset 2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tiny(name).fit(texts, **QUIET)
+
+
+@pytest.mark.parametrize("name", TEXT_MODELS)
+def test_prompts_and_options_that_do_not_fit_are_refused_before_the_loop(name):
+    model = tiny(name, vocabulary="abc")
+    for prompt, options, message in (
+        ("aQbZ", {}, "without these characters.*Q.*Z"),
+        ("", {}, "non-empty.*Received"),
+        ("ab" * 5, {"max_length": 10}, "larger than 10.*Received: max_length=10"),
+        ("a", {"temperature": -1}, "temperature.*Received"),
+        ("a", {"temperature": float("nan")}, "temperature.*Received"),
+        ("a", {"top_k": 0}, "top_k.*Received"),
+        ("a", {"top_p": 1.5}, "top_p.*Received"),
+        ("a", {"top_p": 0.0}, "top_p.*Received"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.generate(prompt, **options)
+    assert ("text", 1) not in model._samplers, "nothing was compiled"
