@@ -476,6 +476,25 @@ def test_an_encoder_that_is_told_the_class():
         explore.active_units(there.model, x)
 
 
+@pytest.mark.parametrize(
+    ("function", "arguments", "options", "wanted"),
+    [
+        ("interpolate", (2, 2), {}, "labels"),
+        ("traverse", (1,), {}, "label="),
+        ("traverse", (), {"images": 6}, "label="),
+        ("arithmetic", (1, 2, 3), {}, "label="),
+        ("latent_map", (3,), {}, "labels"),
+        ("reconstructions", (2,), {}, "labels"),
+    ],
+)
+def test_images_are_encoded_with_no_class_that_was_not_given(function, arguments, options, wanted):
+    """Class 0, 1, 2 in turn would be wrong for nearly all, and nothing would tell."""
+    model, given = built("cvae"), [images(n) for n in arguments]
+    options = {name: images(n) for name, n in options.items()}
+    with pytest.raises(ValueError, match=f"with their class: pass {wanted}.*Received: label"):
+        getattr(explore, function)(model, *given, **options)
+
+
 # Errors ----------------------------------------------------------------------------------------
 
 
