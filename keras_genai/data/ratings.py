@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_genai._log import warn
 from keras_genai.data.arrays import as_array
 from keras_genai.data.base import DataError, Dataset, Source, cut_point, describe
 
@@ -320,6 +321,10 @@ def _names(columns: Iterable[Any]) -> dict[str, Any]:
             f"items ({' or '.join(COLUMNS['item'])}) and, unless each row is a like, `rating`. "
             f"Received: columns {', '.join(map(str, given)) or 'none'}"
         )
+    unused = [name for name in given if name not in found.values()]
+    if "rating" not in found and unused:  # perhaps the ratings, by another name
+        left = ", ".join(map(str, unused))
+        warn(f"no column `rating`: each row counts as a like; not used: {left}.")
     return found
 
 

@@ -66,6 +66,22 @@ def test_csv_tables_pairs_and_matrices_say_the_same(tmp_path):
         load_ratings(matrix)
 
 
+def test_a_table_without_ratings_says_what_it_leaves_aside(tmp_path, capsys):
+    pairs = {"user": TABLE["userId"], "item": TABLE["movieId"]}
+    load_ratings(pairs)
+    load_ratings({**TABLE, "timestamp": TABLE["rating"]})
+    assert capsys.readouterr().out == ""
+    header, *rows = zip(("user", *pairs["user"]), ("item", *pairs["item"]),
+                        ("stars", *TABLE["rating"]), strict=True)  # fmt: skip
+    lines = [",".join(map(str, row)) for row in (header, *rows)]
+    (tmp_path / "starred.csv").write_text("\n".join(lines))
+    for given in ({**pairs, "stars": TABLE["rating"]}, tmp_path / "starred.csv"):
+        data.load(given, modality="ratings")
+        assert capsys.readouterr().out == (
+            "Warning: no column `rating`: each row counts as a like; not used: stars.\n"
+        )
+
+
 def test_ids_come_back_as_they_were(tmp_path):
     (tmp_path / "a.csv").write_text('item,user\n"tt 1, a",x\ntt2,x\n7,y\ntt2,y\n')
     source = load_ratings(tmp_path / "a.csv", min_items=2, held_out=0).train
