@@ -19,6 +19,7 @@ import tensorflow as tf
 from keras_genai import data as data_module
 from keras_genai import distribution
 from keras_genai._log import logger, say, warn
+from keras_genai._text import plural
 from keras_genai.data import pipeline
 
 
@@ -510,7 +511,8 @@ def _announce(
     first: int, last: int | None, minutes: float | None,
 ) -> int:  # fmt: skip
     """Says what is about to happen and how long it takes; returns the expected last epoch."""
-    size = f"{len(source):,} items, " if source.exact else ""
+    items = plural(source.modality) if source.modality == "ratings" else "items"
+    size = f"{len(source):,} {items}, " if source.exact else ""
     what = model._title
     if model.num_frozen:
         trained = sum(math.prod(variable.shape) for variable in model.trainable_variables)

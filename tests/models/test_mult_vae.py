@@ -182,7 +182,16 @@ def test_other_data_are_brought_to_the_catalogue_or_refused():
         model.prepare(data.load_ratings(np.ones((9, 26)), held_out=0).train)
 
 
-def test_it_learns_tastes_and_is_measured_beside_popularity(tmp_path):
+def test_entries_of_a_row_stand_at_one_height():
+    long = " ".join(["word"] * 20)  # of two lines
+    left, right = (
+        text.splitlines() for text in pictures.side_by_side([long, "a", "b"], ["c", long, ""])
+    )
+    assert [len(left[0]) <= 60, *left[2:]] == [True, "", "a", "", "", "b"]
+    assert right[:3] == ["c", "", ""] and "\n".join(right[3:5]).split() == long.split()
+
+
+def test_it_learns_tastes_and_is_measured_beside_popularity(tmp_path, capsys):
     """After ten epochs its lists are far better than the most popular items, on unseen users."""
     tastes = data.load("tastes")
     model = zoo.get("mult_vae", data=tastes, units=100, latent_dim=20, anneal_steps=50, seed=0)
@@ -194,6 +203,7 @@ def test_it_learns_tastes_and_is_measured_beside_popularity(tmp_path):
     assert {row.features for row in table} == {"400 items"}
     for name in ("recall_at_20", "ndcg_at_100"):
         assert table[f"popularity_{name}"] == fresh[f"popularity_{name}"]
+    assert f": {len(tastes.train)} users, " in capsys.readouterr().out
         assert fresh[name] < table[f"popularity_{name}"] < table[name] - 0.1
     table.save_picture(tmp_path / "measure.png")
     history = ["opera_01", "opera_04", "opera_09", "opera_12"]
