@@ -58,6 +58,11 @@ def test_images_of_another_size_are_refused(plain):
         plain.generate(images(2, (8, 8, 1)))
 
 
+def test_a_number_of_images_is_refused(plain):
+    with pytest.raises(ValueError, match="takes images, not a number.*Received: 4$"):
+        plain.generate(4)
+
+
 def test_a_preview_shows_images_beside_what_is_made_of_them(plain):
     assert plain.preview_columns == 8
     pairs = plain.preview(seed=3).reshape(20, 2, 16, 16, 1)

@@ -99,6 +99,11 @@ class TransformModel(ImageModel):
         """
         self.need_networks()
         x = np.asarray(x)
+        if not x.ndim:
+            raise ValueError(
+                f"{self._title} takes images, not a number of them, and gives what it makes of "
+                f"them: generate(images), uint8 (N, H, W, C). Received: {x.item()!r:.80}"
+            )
         # An array (N, H, W) of grey images as narrow as there are channels is none that anyone has.
         single = x.ndim == 2 or (x.ndim == 3 and x.shape[-1] in images.CHANNELS)
         x = images.convert_images(x[None] if single else x)
