@@ -281,7 +281,10 @@ def _ends(
 def _spread(space: LatentSpace, images: Any, label: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each dimension, `(Z,)` each: of codes, or of the prior."""
     if images is None:
-        space.need_normal()
+        space.need_normal(
+            "pass some hundred images that show how far its codes spread, as in "
+            "traverse(model, images[:1], images=images)"
+        )
         return np.zeros(space.size), np.ones(space.size)
     codes = space.encode(images, _each(images, label))
     if len(codes) < 2:
