@@ -282,6 +282,8 @@ def test_the_command_says_what_it_needs(saved, photos, tmp_path, monkeypatch, ca
     (photos / "broken.png").write_bytes(b"no image")
     code, error = command(capsys, saved, "--input", photos / "broken.png")
     assert code == 2 and "cannot be read" in error
+    code, error = command(capsys, saved, "--input", "digits")
+    assert code == 2 and "not the name of a data set" in error and "Did you mean" not in error
     drawing = tmp_path / "gan.keras"
     tiny("gan", data=images()).save(drawing)
     code, error = command(capsys, drawing, "--input", photos)
