@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -378,7 +379,10 @@ def _read_csv(path: Path) -> dict[str, np.ndarray]:
     except DataError:
         raise
     except ValueError as error:  # UnicodeDecodeError is one too
+        # Of cells NumPy counts the rows from 0, but their columns from 1.
+        why = re.sub(r"\brow (\d+), column", lambda m: f"row {int(m[1]) + 1}, column", str(error))
         raise DataError(
-            f"Ratings are read from CSV, UTF-8, with a header: {error}. Received: {path}"
+            "Ratings are read from CSV, UTF-8, with a header, below which is row 1: "
+            f"{why.rstrip('.')}. Received: {path}"
         ) from error
     return table

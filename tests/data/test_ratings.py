@@ -133,7 +133,7 @@ def test_batches_are_the_rows_of_the_whole_and_splits_share_the_catalogue():
     [
         ("userId,rating\n1,4\n", r"has a column of users.*Received: columns userId, rating$"),
         ("", r"Received: columns none$"),
-        ("user,item,rating\n1,2,good\n", r"read from CSV.*'good'"),
+        ("user,item,rating\n1,2,3\n1,2,good\n", r"read from CSV.*'good'.* row 2, column 3\. Rec"),
         ("user,item\n1\n", r"read from CSV"),
         ("user,item\n", r"Nobody likes enough"),
         (b"user,item\nJos\xe9,1\n", r"read from CSV, UTF-8"),

@@ -155,7 +155,13 @@ def test_what_cannot_be_recommended_is_refused():
             model.recommend([1, 2], k=k)
     with pytest.raises(ValueError, match=r"24 items, such as 0, without these.*: 99, '1'$"):
         model.recommend([1, 99, "1"])
-    for bad in ("1,2", [[1], "2"], [[[1]]]):
+    with pytest.raises(ValueError, match=r"are whole numbers, such as 0.*Received: '1', '2'$"):
+        model.recommend(["1", "2"])
+    with pytest.raises(ValueError, match=r"without these.*Received: \{1: 5.0\}$"):
+        model.recommend([{1: 5.0}])
+    with pytest.raises(ValueError, match=r"draw_histories.*Received: 3$"):
+        model.generate(3)
+    for bad in ("1,2", [[1], "2"], [[[1]]], {1: 5.0}, {1, 2}):
         with pytest.raises(ValueError, match=r"list of items' ids.*Received: "):
             model.recommend(bad)
     with pytest.raises(ValueError, match=r"rows \(N, 24\).*shape \(2, 5\)"):
