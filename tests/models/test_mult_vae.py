@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from contract_data import ratings, tiny
 
-from keras_genai import data, measure, zoo
+from keras_genai import data, measure, pictures, zoo
 from keras_genai.models.recommend import mult_vae
 
 
@@ -203,13 +203,13 @@ def test_it_learns_tastes_and_is_measured_beside_popularity(tmp_path, capsys):
     model = zoo.get("mult_vae", data=tastes, units=100, latent_dim=20, anneal_steps=50, seed=0)
     fresh = measure(model, tastes)
     model.fit(tastes, epochs=15, batch_size=50, run_dir=False, verbose=0)
+    assert f": {len(tastes.train)} users, " in capsys.readouterr().out
     table = measure(model, tastes)
     print(table)
     assert {row.samples for row in table} == {100} and {row.split for row in table} == {"test"}
     assert {row.features for row in table} == {"400 items"}
     for name in ("recall_at_20", "ndcg_at_100"):
         assert table[f"popularity_{name}"] == fresh[f"popularity_{name}"]
-    assert f": {len(tastes.train)} users, " in capsys.readouterr().out
         assert fresh[name] < table[f"popularity_{name}"] < table[name] - 0.1
     table.save_picture(tmp_path / "measure.png")
     history = ["opera_01", "opera_04", "opera_09", "opera_12"]
