@@ -176,10 +176,13 @@ def test_outputs_that_are_alike_are_noticed(name, monkeypatch):
     assert "whatever the image" in sentence and "generator" not in sentence
 
 
-def test_a_stack_is_not_judged_before_its_last_stage(monkeypatch):
+def test_a_stack_is_not_judged_before_its_last_stage(monkeypatch, capsys):
     assert advice(eager("stacked_autoencoder", stage_steps=9), monkeypatch) == []
+    said = capsys.readouterr().out
+    assert "ended still in stage layer_1: 17 steps before fine-tuning" in said
     late = eager("stacked_autoencoder", stage_steps=1, learning_rate=0.0)
     (sentence,) = advice(late, monkeypatch, steps_per_epoch=2)
+    assert "still in stage" not in capsys.readouterr().out
     assert "whatever the image" in sentence
 
 
@@ -279,11 +282,11 @@ def test_the_command_says_what_it_needs(saved, photos, tmp_path, monkeypatch, ca
     monkeypatch.chdir(tmp_path)
     code, error = command(capsys, saved, "--input", "absent.png")
     assert code == 2 and "absent.png" in error
+    code, error = command(capsys, saved, "--input", "digits")
+    assert code == 2 and "not the name of a data set" in error and "Did you mean" not in error
     (photos / "broken.png").write_bytes(b"no image")
     code, error = command(capsys, saved, "--input", photos / "broken.png")
     assert code == 2 and "cannot be read" in error
-    code, error = command(capsys, saved, "--input", "digits")
-    assert code == 2 and "not the name of a data set" in error and "Did you mean" not in error
     drawing = tmp_path / "gan.keras"
     tiny("gan", data=images()).save(drawing)
     code, error = command(capsys, drawing, "--input", photos)

@@ -66,9 +66,9 @@ class TransformModel(ImageModel):
         return 3 if self.restores else 2
 
     @property
-    def complete(self) -> bool:
-        """Whether training has come to all networks: before, outputs say nothing of its success."""
-        return True
+    def unfinished(self) -> str:
+        """Where training is that has not come to all networks: outputs say nothing of it yet."""
+        return ""
 
     def build(self, input_shape: Any = None) -> None:
         """As in the base, with room for the examples."""
