@@ -115,7 +115,7 @@ class StackedAutoencoder(TransformModel):
     def unfinished(self):
         left = self.num_layers * self.stage_steps - int(self.steps_done)
         stage = self.loss_names[int(self.stage)]
-        return f"still in stage {stage}: {left} steps before fine-tuning" if left > 0 else ""
+        return f"still in stage {stage}: {left:,} steps before fine-tuning" if left > 0 else ""
 
     def begin(self, source):
         super().begin(source)
