@@ -582,6 +582,11 @@ def _input(model: Any, args: argparse.Namespace) -> Any:
             "This model makes images of images: name a file or a folder with --input. "
             f"Received: no --input for {args.path}"
         )
+    if not args.input.expanduser().exists():
+        raise _UsageError(
+            "--input takes a file or a folder of images, not the name of a data set, and there is "
+            f"none here of this name. Received: --input {args.input}"
+        )
     if args.input.suffix.lower() not in SUFFIXES or not args.input.is_file():
         parts = data.load(args.input, modality="image", image_shape=model.image_shape)
         return parts.train.arrays()["image"]

@@ -934,11 +934,10 @@ class _Ratings(_Subject):
         rows = next(self._histories())[:8]
         ids = np.array(self.model.item_ids)
         shown, wanted = ([ids[row == part].tolist() for row in rows] for part in (FOLD_IN, TARGET))
-        lists = {
-            "liked -> recommended": self.model.lines(shown),
-            "what else they like": [", ".join(map(str, items)) for items in wanted],
-        }
-        return {title: "\n\n".join(lines) for title, lines in lists.items()}
+        others = [", ".join(map(str, items)) for items in wanted]
+        titles = "liked -> recommended", "what else they like"
+        texts = pictures.side_by_side(self.model.lines(shown), others)
+        return dict(zip(titles, texts, strict=True))
 
 
 METRICS = (

@@ -19,6 +19,8 @@ from PIL import Image, PngImagePlugin
 
 from keras_genai._files import atomic, write_text
 
+PANEL_WIDTH = 60  # letters of a line of text beside others
+
 
 def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.ndarray:
     """Lays images out row by row.
@@ -178,7 +180,7 @@ def save_measured(
         axes.set_title(title, fontsize=10)
         axes.axis("off")
         if isinstance(panel, str):
-            lines = [textwrap.fill(line, 60) for line in panel.splitlines()]
+            lines = [textwrap.fill(line, PANEL_WIDTH) for line in panel.splitlines()]
             words = "\n".join(lines).replace("$", r"\$")  # or matplotlib would read formulas
             axes.text(0, 1, words, va="top", fontsize=8, family="monospace", clip_on=True)
         else:
@@ -194,6 +196,19 @@ def save_measured(
     else:
         above.supxlabel("   ".join(others), fontsize=10)
     save_figure(path, figure)
+
+
+def side_by_side(*columns: Sequence[str]) -> list[str]:
+    """Columns of lines as texts for panels: what stands in one row begins at one height."""
+    wrapped = [[textwrap.wrap(line, PANEL_WIDTH) for line in column] for column in columns]
+    heights = [max(map(len, row)) for row in zip(*wrapped, strict=True)]
+    return [
+        "\n\n".join(
+            "\n".join([*lines, *[""] * (height - len(lines))])
+            for lines, height in zip(column, heights, strict=True)
+        )
+        for column in wrapped
+    ]
 
 
 def lacks_glyphs(text: str) -> bool:

@@ -400,7 +400,7 @@ def test_networks_that_are_told_the_class_see_it(name):
     np.testing.assert_allclose(model.discriminator(inputs), told, rtol=1e-5)
     explore.saliency(model, images(2), labels=[0, 2])
     explore.feature_maps(model, images(1), label=1)
-    with pytest.raises(ValueError, match="image and its class.*Received: no label"):
+    with pytest.raises(ValueError, match="image and its class.*`labels=`.*Received: no label"):
         explore.saliency(model, images(2))
 
 
@@ -476,6 +476,25 @@ def test_an_encoder_that_is_told_the_class():
         explore.active_units(there.model, x)
 
 
+@pytest.mark.parametrize(
+    ("function", "arguments", "options", "wanted"),
+    [
+        ("interpolate", (2, 2), {}, "labels"),
+        ("traverse", (1,), {}, "label="),
+        ("traverse", (), {"images": 6}, "label="),
+        ("arithmetic", (1, 2, 3), {}, "label="),
+        ("latent_map", (3,), {}, "labels"),
+        ("reconstructions", (2,), {}, "labels"),
+    ],
+)
+def test_images_are_encoded_with_no_class_that_was_not_given(function, arguments, options, wanted):
+    """Class 0, 1, 2 in turn would be wrong for nearly all, and nothing would tell."""
+    model, given = built("cvae"), [images(n) for n in arguments]
+    options = {name: images(n) for name, n in options.items()}
+    with pytest.raises(ValueError, match=f"with their class: pass {wanted}.*Received: label"):
+        getattr(explore, function)(model, *given, **options)
+
+
 # Errors ----------------------------------------------------------------------------------------
 
 
@@ -494,8 +513,9 @@ def vae_and(function, *arguments, **options):
         (lambda: explore.traverse(tiny("vae")), "not built yet"),
         (lambda: explore.traverse(tiny("char_rnn")), "models of images.*Received: CharRNN"),
         (lambda: explore.traverse(Sums(kernel())), "no vectors.*Received: `Sums`"),
-        (lambda: explore.traverse(Codes()), "no distribution.*pass images"),
-        (lambda: explore.interpolate(Codes()), "no distribution.*pass images"),
+        (lambda: explore.interpolate(built("vq_vae"), images(2), images(2)), "numbers of vectors"),
+        (lambda: explore.traverse(Codes()), r"no distribution.*images\[:1\], images=images"),
+        (lambda: explore.interpolate(Codes()), "no distribution.*give images or latents"),
         (lambda: explore.latent_map(built("gan"), images(5)), "an encoder.*Received: `gan`"),
         (lambda: explore.interpolate(built("gan"), images(2), images(2)), "an encoder"),
         (lambda: explore.reconstructions(built("gan"), images(5)), "Only autoencoders"),

@@ -67,6 +67,10 @@ def test_no_labels_are_taken_by_a_model_without():
             call()
     with pytest.raises(ValueError, match=r"positive integer.*Received: n=0"):
         built().generate(labels=[])
+    with pytest.raises(ValueError, match=r"Received: n=ndarray of shape \(3, 16, 16, 1\), dtype f"):
+        other.generate(np.zeros((3, 16, 16, 1)))
+    with pytest.raises(ValueError, match=r"`reconstruct\(images\)`.*Received: n=ndarray of shape"):
+        tiny("vae", image_shape=(16, 16, 1)).generate(np.zeros((3, 16, 16, 1), "uint8"))
 
 
 def test_other_labels_need_no_other_graph(monkeypatch):

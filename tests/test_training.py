@@ -38,6 +38,15 @@ def test_minutes_stop_by_the_clock(tmp_path):
     assert rows_of(tmp_path / "run") == rows
 
 
+def test_an_epoch_that_the_clock_cuts_says_where(capsys):
+    model = eager()
+    model.fit(images(4000), minutes=0.02, batch_size=8, run_dir=False, verbose=2)
+    said = f"Stopped by the clock after {model.progress.step} of the epoch's 500 steps"
+    assert capsys.readouterr().out.splitlines()[-1] == said
+    model.fit(images(16), epochs=1, run_dir=False, verbose=2)
+    assert "by the clock" not in capsys.readouterr().out
+
+
 def test_a_run_killed_in_its_first_save_starts_again(tmp_path):
     (tmp_path / "samples").mkdir()
     (tmp_path / ".checkpoint.0123abcd.tmp.keras").write_bytes(b"half")

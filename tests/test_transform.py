@@ -58,6 +58,11 @@ def test_images_of_another_size_are_refused(plain):
         plain.generate(images(2, (8, 8, 1)))
 
 
+def test_a_number_of_images_is_refused(plain):
+    with pytest.raises(ValueError, match="takes images, not a number.*Received: 4$"):
+        plain.generate(4)
+
+
 def test_a_preview_shows_images_beside_what_is_made_of_them(plain):
     assert plain.preview_columns == 8
     pairs = plain.preview(seed=3).reshape(20, 2, 16, 16, 1)
@@ -171,10 +176,13 @@ def test_outputs_that_are_alike_are_noticed(name, monkeypatch):
     assert "whatever the image" in sentence and "generator" not in sentence
 
 
-def test_a_stack_is_not_judged_before_its_last_stage(monkeypatch):
+def test_a_stack_is_not_judged_before_its_last_stage(monkeypatch, capsys):
     assert advice(eager("stacked_autoencoder", stage_steps=9), monkeypatch) == []
+    said = capsys.readouterr().out
+    assert "ended still in stage layer_1: 17 steps before fine-tuning" in said
     late = eager("stacked_autoencoder", stage_steps=1, learning_rate=0.0)
     (sentence,) = advice(late, monkeypatch, steps_per_epoch=2)
+    assert "still in stage" not in capsys.readouterr().out
     assert "whatever the image" in sentence
 
 
@@ -274,6 +282,8 @@ def test_the_command_says_what_it_needs(saved, photos, tmp_path, monkeypatch, ca
     monkeypatch.chdir(tmp_path)
     code, error = command(capsys, saved, "--input", "absent.png")
     assert code == 2 and "absent.png" in error
+    code, error = command(capsys, saved, "--input", "digits")
+    assert code == 2 and "not the name of a data set" in error and "Did you mean" not in error
     (photos / "broken.png").write_bytes(b"no image")
     code, error = command(capsys, saved, "--input", photos / "broken.png")
     assert code == 2 and "cannot be read" in error

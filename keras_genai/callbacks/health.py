@@ -89,6 +89,13 @@ class Health(keras.callbacks.Callback):
                 self._note(epoch + 1, check(self))
         self.seconds += time.monotonic() - before
 
+    def on_train_end(self, logs: Any = None) -> None:
+        if self.model.takes_images and self.model.unfinished:
+            warn(
+                f"Training has ended {self.model.unfinished}. Train on, with the same run_dir, or "
+                "anew with a smaller stage_steps"
+            )
+
     def _note(self, epoch: int, sentence: str | None) -> None:
         """Gives the advice, once a run."""
         if sentence and sentence[:20] not in self.earlier:
@@ -130,7 +137,7 @@ def samples_alike(health: Health) -> str | None:
 
 def outputs_alike(health: Health) -> str | None:
     """What a model makes of images varies less than a quarter as much as they do."""
-    if not health.model.takes_images or not health.model.complete:
+    if not health.model.takes_images or health.model.unfinished:
         return None
     real = _variation(health.examples)
     made = _variation(health.model.generate(health.examples))

@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_genai._log import warn
 from keras_genai.data.arrays import as_array
 from keras_genai.data.base import DataError, Dataset, Source, cut_point, describe
 
@@ -320,6 +322,10 @@ def _names(columns: Iterable[Any]) -> dict[str, Any]:
             f"items ({' or '.join(COLUMNS['item'])}) and, unless each row is a like, `rating`. "
             f"Received: columns {', '.join(map(str, given)) or 'none'}"
         )
+    unused = [name for name in given if name not in found.values()]
+    if "rating" not in found and unused:  # perhaps the ratings, by another name
+        left = ", ".join(map(str, unused))
+        warn(f"no column `rating`: each row counts as a like; not used: {left}.")
     return found
 
 
@@ -373,7 +379,10 @@ def _read_csv(path: Path) -> dict[str, np.ndarray]:
     except DataError:
         raise
     except ValueError as error:  # UnicodeDecodeError is one too
+        # Of cells NumPy counts the rows from 0, but their columns from 1.
+        why = re.sub(r"\brow (\d+), column", lambda m: f"row {int(m[1]) + 1}, column", str(error))
         raise DataError(
-            f"Ratings are read from CSV, UTF-8, with a header: {error}. Received: {path}"
+            "Ratings are read from CSV, UTF-8, with a header, below which is row 1: "
+            f"{why.rstrip('.')}. Received: {path}"
         ) from error
     return table

@@ -261,8 +261,8 @@ def _inputs(model: Any, net: keras.Model, x: tf.Tensor, labels: Any) -> list[tf.
         return [x]
     if labels is None:
         raise ValueError(
-            f"The {net.name} of this model looks at an image and its class: pass the class too. "
-            "Received: no label"
+            f"The {net.name} of this model looks at an image and its class: pass `labels=`, or "
+            "`label=` to `feature_maps`. Received: no label"
         )
     classes = tf.one_hot(model._classes(len(x), labels), model.num_classes)  # N K
     inputs = [x]

@@ -189,9 +189,15 @@ class LatentSpace:
         draws = type(self.model).draw is not ImageModel.draw
         self.encodes = hasattr(self.model, "encode") and hasattr(self.model, "decode")
         if not draws and not self.encodes:
+            why = "it has neither a `draw` nor a pair `encode`, `decode`"
+            if hasattr(self.model, "codebook"):
+                why = (
+                    "its codes are numbers of vectors in a list, and between two numbers there is "
+                    "nothing; `reconstructions` and `saliency` work"
+                )
             raise ValueError(
-                "This model makes its images of no vectors: it has neither a `draw` nor a pair "
-                f"`encode`, `decode`. Received: {self.model._title}"
+                f"This model makes its images of no vectors that one could move: {why}. "
+                f"Received: {self.model._title}"
             )
         self._images = self.model.draw if draws else self.model.decode
         # The bound of `log_weights` is on a likelihood under that prior.
@@ -204,7 +210,7 @@ class LatentSpace:
         Raises:
             ValueError: If it has none.
         """
-        self.need_normal()
+        self.need_normal("give images or latents (N, Z) to begin with")
         return tf.random.stateless_normal((n, self.size), fold([seed, 0], "samples")).numpy()
 
     def decode(self, z: Any, labels: Any = None) -> np.ndarray:
@@ -256,11 +262,11 @@ class LatentSpace:
                 f"where there is a choice. Received: {self.model._title}"
             )
 
-    def need_normal(self) -> None:
-        """Raises ValueError where latents cannot be drawn."""
+    def need_normal(self, instead: str) -> None:
+        """Raises ValueError, which says what to do, where latents cannot be drawn."""
         if not self.normal:
             raise ValueError(
-                "This model has no distribution that latents are drawn from: pass images. "
+                f"This model has no distribution that latents are drawn from: {instead}. "
                 f"Received: {self.model._title}"
             )
 

@@ -49,7 +49,7 @@ def interpolate(
         spherical: Whether the way is an arc; by default for models without an encoder. Say True
             for latents that were drawn, also of a VAE.
         labels: Of a model that takes labels, the class of each row, or one for all; by default each
-            in turn. Images are encoded with it.
+            in turn. Images are encoded with it, so that with images it has to be given.
         rows: How many pairs to draw, where none are given.
         seed: Of what is drawn.
         path: Ends in `.png`, or in `.gif`: then each step is a frame with all rows.
@@ -103,7 +103,8 @@ def traverse(
         rows: How many dimensions are shown.
         steps: Images in a row.
         reach: How far to go, in standard deviations.
-        label: Of a model that takes labels, the class; 0 by default.
+        label: Of a model that takes labels, the class; 0 by default. With images it has to be
+            given: they are encoded with it.
         seed: Of what is drawn.
         path: Ends in `.png`.
 
@@ -115,7 +116,7 @@ def traverse(
     if not isinstance(rows, int | np.integer) or rows < 1:
         raise ValueError(f"`rows` is a positive whole number. Received: rows={rows!r}")
     space = LatentSpace(model)
-    label = 0 if label is None and space.model.takes_labels else label
+    label = _label(space, label, start, images)
     mean, deviation = _spread(space, images, label)
     start = mean[None] if start is None and not space.normal else start
     z = space.draw(1, seed) if start is None else space.latents_of(start, _each(start, label))
@@ -175,7 +176,8 @@ def arithmetic(
         a: Images uint8 `(N, H, W[, C])`, for models with an encoder, or latents `(N, Z)`.
         b: As `a`, of any number.
         c: As `a`, of any number.
-        label: Of a model that takes labels, the class of all; 0 by default.
+        label: Of a model that takes labels, the class of all; 0 by default. With images it has
+            to be given: they are encoded with it.
         path: Ends in `.png`.
 
     Raises:
@@ -183,7 +185,7 @@ def arithmetic(
     """
     check_path(path, ".png")
     space = LatentSpace(model)
-    label = 0 if label is None and space.model.takes_labels else label
+    label = _label(space, label, a, b, c)
     groups = [space.latents_of(group, _each(group, label)) for group in (a, b, c)]
     means = [group.mean(axis=0) for group in groups]
     decoded = space.decode(np.stack([*means, means[0] - means[1] + means[2]]), label)
@@ -269,7 +271,7 @@ def _ends(
             f"Received: {len(first)} and {len(second)}"
         )
     given = [first, second]
-    if space.model.takes_labels:
+    if space.model.takes_labels and not (labels is None and _of_images(first, second)):
         labels = space.model._classes(len(first), labels)
     ends = [space.latents_of(end, labels) for end in given]
     images = all(np.ndim(end) > 2 for end in given)
@@ -279,7 +281,10 @@ def _ends(
 def _spread(space: LatentSpace, images: Any, label: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each dimension, `(Z,)` each: of codes, or of the prior."""
     if images is None:
-        space.need_normal()
+        space.need_normal(
+            "pass some hundred images that show how far its codes spread, as in "
+            "traverse(model, images[:1], images=images)"
+        )
         return np.zeros(space.size), np.ones(space.size)
     codes = space.encode(images, _each(images, label))
     if len(codes) < 2:
@@ -288,6 +293,23 @@ def _spread(space: LatentSpace, images: Any, label: int | None) -> tuple[np.ndar
             f"Received: {len(codes)}"
         )
     return codes.mean(axis=0), codes.std(axis=0)
+
+
+def _of_images(*given: Any) -> bool:
+    """Whether images are among what was given, and not latents alone."""
+    return any(np.ndim(one) > 2 for one in given)
+
+
+def _label(space: LatentSpace, label: int | None, *given: Any) -> int | None:
+    """The class of what is drawn, by default 0; an image that is encoded has one of its own."""
+    if label is not None or not space.model.takes_labels:
+        return label
+    if space.encodes and _of_images(*given):
+        raise ValueError(
+            "This model encodes images together with their class: pass label=, the class of all "
+            "that are given. Received: label=None"
+        )
+    return 0
 
 
 def _each(given: Any, label: int | None) -> Any:

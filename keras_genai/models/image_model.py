@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_genai import data as data_module
 from keras_genai.data import images
+from keras_genai.data.base import describe
 from keras_genai.layers import diff_augment
 from keras_genai.models.base import GenerativeModel, fold
 
@@ -142,7 +143,13 @@ class ImageModel(GenerativeModel):
         if n is None:
             n = 16 if np.ndim(labels) == 0 else len(labels)
         if not isinstance(n, int | np.integer) or n < 1:
-            raise ValueError(f"`n` must be a positive integer. Received: n={n!r}")
+            instead = ""
+            if np.ndim(n) > 1 and hasattr(self, "reconstruct"):
+                instead = " What the model makes of images `reconstruct(images)` gives."
+            raise ValueError(
+                f"`n`, how many images are drawn, must be a positive integer.{instead} "
+                f"Received: n={describe(n)}"
+            )
         self.need_networks()
         classes = self._classes(int(n), labels)
         seed = self.seed_for(seed)

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -91,9 +91,18 @@ class RatingsModel(GenerativeModel):
         return rows
 
     def _check_known(self, items: Sequence[Any]) -> None:
-        unknown = [item for item in items if item not in self._numbers]
+        unknown = [
+            item for item in items if not isinstance(item, Hashable) or item not in self._numbers
+        ]
         if unknown:
             named = ", ".join(repr(item) for item in unknown[:10])
+            spelt = {*map(str, self.item_ids)}
+            if all(str(item) in spelt for item in unknown):
+                kind = "strings" if isinstance(self.item_ids[0], str) else "whole numbers"
+                raise ValueError(
+                    f"The ids of this catalogue are {kind}, such as {self.item_ids[0]!r}: give "
+                    f"them as such. Received: {named}{' ...' if len(unknown) > 10 else ''}"
+                )
             raise ValueError(
                 f"{self._title} has a catalogue of {len(self.item_ids):,} items, such as "
                 f"{self.item_ids[0]!r}, without these: leave them out, or train on data that have "
@@ -142,6 +151,12 @@ class RatingsModel(GenerativeModel):
             ValueError: If an id is not in the catalogue, or it has not as many items.
         """
         self.need_networks()
+        if not hasattr(histories, "__len__") or isinstance(histories, str | Mapping | Set):
+            raise ValueError(
+                "A history is a list of items' ids, without ratings, several are a list of such "
+                "lists, and `draw_histories(n)` makes up those of n users. "
+                f"Received: {histories!r:.80}"
+            )
         single = not len(histories) or np.ndim(histories[0]) == 0
         rows = self.vectors([histories] if single else histories)
         self._check_k(k, rows.sum(1).max() if exclude_seen else 0)

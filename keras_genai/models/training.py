@@ -19,6 +19,7 @@ import tensorflow as tf
 from keras_genai import data as data_module
 from keras_genai import distribution
 from keras_genai._log import logger, say, warn
+from keras_genai._text import plural
 from keras_genai.data import pipeline
 
 
@@ -57,6 +58,7 @@ class FollowProgress(keras.callbacks.Callback):
         self.seconds = seconds
         self.progbar: keras.callbacks.ProgbarLogger | None = None
         self.carried_means: list[np.ndarray] | None = None
+        self.cut_after = 0
 
     def start_clock(self, progress: Progress) -> None:
         """The clock goes on from where an earlier part of the run left it."""
@@ -84,7 +86,13 @@ class FollowProgress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         progress = self.model.progress
+        if self.time_is_up and not self.epoch_is_full:
+            self.cut_after = progress.step - progress.epoch_start
         progress.epoch, progress.epoch_start = epoch + 1, progress.step
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if self.progbar and self.cut_after:  # Keras has printed a line as of a whole epoch
+            say(f"Stopped by the clock after {self.cut_after} of the epoch's {self.steps} steps")
 
     @property
     def time_is_up(self) -> bool:
@@ -510,7 +518,8 @@ def _announce(
     first: int, last: int | None, minutes: float | None,
 ) -> int:  # fmt: skip
     """Says what is about to happen and how long it takes; returns the expected last epoch."""
-    size = f"{len(source):,} items, " if source.exact else ""
+    items = plural(source.modality) if source.modality == "ratings" else "items"
+    size = f"{len(source):,} {items}, " if source.exact else ""
     what = model._title
     if model.num_frozen:
         trained = sum(math.prod(variable.shape) for variable in model.trainable_variables)

@@ -66,9 +66,9 @@ class TransformModel(ImageModel):
         return 3 if self.restores else 2
 
     @property
-    def complete(self) -> bool:
-        """Whether training has come to all networks: before, outputs say nothing of its success."""
-        return True
+    def unfinished(self) -> str:
+        """Where training is that has not come to all networks: outputs say nothing of it yet."""
+        return ""
 
     def build(self, input_shape: Any = None) -> None:
         """As in the base, with room for the examples."""
@@ -99,6 +99,11 @@ class TransformModel(ImageModel):
         """
         self.need_networks()
         x = np.asarray(x)
+        if not x.ndim:
+            raise ValueError(
+                f"{self._title} takes images, not a number of them, and gives what it makes of "
+                f"them: generate(images), uint8 (N, H, W, C). Received: {x.item()!r:.80}"
+            )
         # An array (N, H, W) of grey images as narrow as there are channels is none that anyone has.
         single = x.ndim == 2 or (x.ndim == 3 and x.shape[-1] in images.CHANNELS)
         x = images.convert_images(x[None] if single else x)

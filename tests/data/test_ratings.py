@@ -66,6 +66,22 @@ def test_csv_tables_pairs_and_matrices_say_the_same(tmp_path):
         load_ratings(matrix)
 
 
+def test_a_table_without_ratings_says_what_it_leaves_aside(tmp_path, capsys):
+    pairs = {"user": TABLE["userId"], "item": TABLE["movieId"]}
+    load_ratings(pairs)
+    load_ratings({**TABLE, "timestamp": TABLE["rating"]})
+    assert capsys.readouterr().out == ""
+    header, *rows = zip(("user", *pairs["user"]), ("item", *pairs["item"]),
+                        ("stars", *TABLE["rating"]), strict=True)  # fmt: skip
+    lines = [",".join(map(str, row)) for row in (header, *rows)]
+    (tmp_path / "starred.csv").write_text("\n".join(lines))
+    for given in ({**pairs, "stars": TABLE["rating"]}, tmp_path / "starred.csv"):
+        data.load(given, modality="ratings")
+        assert capsys.readouterr().out == (
+            "Warning: no column `rating`: each row counts as a like; not used: stars.\n"
+        )
+
+
 def test_ids_come_back_as_they_were(tmp_path):
     (tmp_path / "a.csv").write_text('item,user\n"tt 1, a",x\ntt2,x\n7,y\ntt2,y\n')
     source = load_ratings(tmp_path / "a.csv", min_items=2, held_out=0).train
@@ -117,7 +133,7 @@ def test_batches_are_the_rows_of_the_whole_and_splits_share_the_catalogue():
     [
         ("userId,rating\n1,4\n", r"has a column of users.*Received: columns userId, rating$"),
         ("", r"Received: columns none$"),
-        ("user,item,rating\n1,2,good\n", r"read from CSV.*'good'"),
+        ("user,item,rating\n1,2,3\n1,2,good\n", r"read from CSV.*'good'.* row 2, column 3\. Rec"),
         ("user,item\n1\n", r"read from CSV"),
         ("user,item\n", r"Nobody likes enough"),
         (b"user,item\nJos\xe9,1\n", r"read from CSV, UTF-8"),

@@ -230,7 +230,7 @@ def test_a_stage_moves_its_layers_only_down_their_gradient():
     model = built("stacked_autoencoder", RATE, **STAGES)
     for step in range(8):
         stage = min(step // 2, 3)
-        assert int(model.stage) == stage and model.complete == (stage == 3)
+        assert int(model.stage) == stage and (not model.unfinished) == (stage == 3)
         start, before = numpy_of(model.variables), numpy_of(model.trainable_variables)
         logs = model.train_step(BATCH)
         after = numpy_of(model.variables)
@@ -295,7 +295,7 @@ def test_published_weights_have_been_through_the_stages():
     model = built("stacked_autoencoder", **STAGES)
     model.entry = "stacked_autoencoder.blobs"
     model.fit(images(), epochs=1, steps_per_epoch=1, batch_size=8, run_dir=False, verbose=0)
-    assert model.complete and int(model.steps_done) == 3 * 2 + 1
+    assert not model.unfinished and int(model.steps_done) == 3 * 2 + 1
 
 
 def test_the_preview_shows_the_image_at_each_depth():

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from contract_data import ratings, tiny
 
-from keras_genai import data, measure, zoo
+from keras_genai import data, measure, pictures, zoo
 from keras_genai.models.recommend import mult_vae
 
 
@@ -155,7 +155,13 @@ def test_what_cannot_be_recommended_is_refused():
             model.recommend([1, 2], k=k)
     with pytest.raises(ValueError, match=r"24 items, such as 0, without these.*: 99, '1'$"):
         model.recommend([1, 99, "1"])
-    for bad in ("1,2", [[1], "2"], [[[1]]]):
+    with pytest.raises(ValueError, match=r"are whole numbers, such as 0.*Received: '1', '2'$"):
+        model.recommend(["1", "2"])
+    with pytest.raises(ValueError, match=r"without these.*Received: \{1: 5.0\}$"):
+        model.recommend([{1: 5.0}])
+    with pytest.raises(ValueError, match=r"draw_histories.*Received: 3$"):
+        model.generate(3)
+    for bad in ("1,2", [[1], "2"], [[[1]]], {1: 5.0}, {1, 2}):
         with pytest.raises(ValueError, match=r"list of items' ids.*Received: "):
             model.recommend(bad)
     with pytest.raises(ValueError, match=r"rows \(N, 24\).*shape \(2, 5\)"):
@@ -182,12 +188,22 @@ def test_other_data_are_brought_to_the_catalogue_or_refused():
         model.prepare(data.load_ratings(np.ones((9, 26)), held_out=0).train)
 
 
-def test_it_learns_tastes_and_is_measured_beside_popularity(tmp_path):
+def test_entries_of_a_row_stand_at_one_height():
+    long = " ".join(["word"] * 20)  # of two lines
+    left, right = (
+        text.splitlines() for text in pictures.side_by_side([long, "a", "b"], ["c", long, ""])
+    )
+    assert [len(left[0]) <= 60, *left[2:]] == [True, "", "a", "", "", "b"]
+    assert right[:3] == ["c", "", ""] and "\n".join(right[3:5]).split() == long.split()
+
+
+def test_it_learns_tastes_and_is_measured_beside_popularity(tmp_path, capsys):
     """After ten epochs its lists are far better than the most popular items, on unseen users."""
     tastes = data.load("tastes")
     model = zoo.get("mult_vae", data=tastes, units=100, latent_dim=20, anneal_steps=50, seed=0)
     fresh = measure(model, tastes)
     model.fit(tastes, epochs=15, batch_size=50, run_dir=False, verbose=0)
+    assert f": {len(tastes.train)} users, " in capsys.readouterr().out
     table = measure(model, tastes)
     print(table)
     assert {row.samples for row in table} == {100} and {row.split for row in table} == {"test"}

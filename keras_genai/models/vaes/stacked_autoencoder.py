@@ -112,8 +112,10 @@ class StackedAutoencoder(TransformModel):
         return tf.minimum(self.steps_done.value // self.stage_steps, self.num_layers)
 
     @property
-    def complete(self):
-        return int(self.stage) == self.num_layers
+    def unfinished(self):
+        left = self.num_layers * self.stage_steps - int(self.steps_done)
+        stage = self.loss_names[int(self.stage)]
+        return f"still in stage {stage}: {left:,} steps before fine-tuning" if left > 0 else ""
 
     def begin(self, source):
         super().begin(source)
