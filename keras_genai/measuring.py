@@ -398,6 +398,7 @@ class _Subject:
     def measured(self, name: str) -> Row:
         """The row of a metric: its method returns a value, a standard error and what differs."""
         value, error, *changes = getattr(self, f"_{name.lower()}")()
+        error = None if error is None else float(error)  # of NumPy's numbers some are not for JSON
         row = Row(name, float(value), error, self.count, self.features, self.resize, self.split)
         return dataclasses.replace(row, **changes[0]) if changes else row
 

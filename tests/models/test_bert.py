@@ -1,6 +1,7 @@
 """What is special to BERT: what is masked, what a place sees, gaps, windows, classifiers."""
 
 import functools
+import json
 import math
 
 import keras
@@ -249,6 +250,7 @@ def test_it_is_measured_by_that_and_not_by_a_perplexity():
     table = measure(model, parts, ["pseudo_perplexity"])
     nll = model.pseudo_nll(parts.validation.documents, 100)
     assert table["pseudo_perplexity"] == pytest.approx(np.exp(nll.mean()), rel=1e-5)
+    assert json.loads(table.to_json())["metrics"][0]["name"] == "pseudo_perplexity"
     (row,) = table
     assert row.samples == nll.size and row.features == f"{V} characters, in windows of {T}"
     error = nll.mean(1).std(ddof=1) / math.sqrt(len(nll))
