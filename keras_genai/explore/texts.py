@@ -161,7 +161,7 @@ def log_probabilities(model: TextModel, ids: np.ndarray) -> np.ndarray:
         )
     end = model.codec.end
     read = [*ids] if end is None else [end, *ids]
-    step = model._samplers.setdefault("step", tf.function(model.step))
+    step = model.graph_of("step", model.step)
     # Rounded up, so that one graph serves texts of many lengths.
     states = model.initial_states(1, -(-len(read) // 64) * 64)
     rows = np.full((len(ids) + 1, model.num_tokens), np.nan)

@@ -647,6 +647,12 @@ class GenerativeModel(keras.Model):
         """A few samples, the same for the same weights and seed. Needs no other argument."""
         raise NotImplementedError
 
+    def graph_of(self, key: Any, function: Callable[..., Any], **options: Any) -> Any:
+        """`function` as a `tf.function` with `options`, made once for each `key`."""
+        if key not in self._samplers:
+            self._samplers[key] = tf.function(function, **options)
+        return self._samplers[key]
+
     def seed_for(self, seed: int | None) -> int:
         """`seed`, or the next one of the model's own generator."""
         if seed is not None:

@@ -251,9 +251,8 @@ class ImageModel(GenerativeModel):
         ends = tf.one_hot(self._classes(2, [first, second]), self.num_classes)  # 2 K
         share = np.linspace(0.0, 1.0, steps, dtype="float32")[:, None]
         classes = (1.0 - share) * ends[0] + share * ends[1]  # N K
-        if "between" not in self._samplers:
-            self._samplers["between"] = tf.function(self._of_one_noise, reduce_retracing=True)
-        return self._samplers["between"](fold([self.seed_for(seed), 0], "samples"), classes).numpy()
+        draw = self.graph_of("between", self._of_one_noise, reduce_retracing=True)
+        return draw(fold([self.seed_for(seed), 0], "samples"), classes).numpy()
 
     def _of_one_noise(self, seed: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
         z = tf.random.stateless_normal((1, self.latent_dim), seed)

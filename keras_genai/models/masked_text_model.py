@@ -142,14 +142,14 @@ class MaskedTextModel(TextModel):
                 self.codec.end, **numbers,
             )  # fmt: skip
 
-        return self._samplers.setdefault("text", tf.function(write, jit_compile=True))
+        return self.graph_of("text", write, jit_compile=True)
 
     def _filler(self) -> Any:
         def fill(ids: Any, chances: Any, numbers: Any) -> Any:
             masked = ids == self.mask
             return sampling.unmask(self._text_logits, ids, masked, chances, **numbers)
 
-        return self._samplers.setdefault("fill", tf.function(fill, jit_compile=True))
+        return self.graph_of("fill", fill, jit_compile=True)
 
     def _logits(self, ids: tf.Tensor) -> tf.Tensor:
         return self(ids, training=False)
@@ -228,7 +228,7 @@ class MaskedTextModel(TextModel):
             return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=ids, logits=at_mask)
 
         signature = [tf.TensorSpec((None,), "int32")]
-        return self._samplers.setdefault("pseudo_nll", tf.function(nll, signature))(ids)
+        return self.graph_of("pseudo_nll", nll, input_signature=signature)(ids)
 
     def text_nll(self, documents: Sequence[str]) -> Any:
         """Refused: a model that sees both sides gives no probability of a text."""

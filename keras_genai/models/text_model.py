@@ -228,8 +228,6 @@ class TextModel(GenerativeModel):
 
     def _writer(self, num_beams: int) -> Any:
         """The compiled loop that continues prompts."""
-        if ("text", num_beams) in self._samplers:
-            return self._samplers["text", num_beams]
 
         def write(ids: Any, lengths: Any, last: Any, uniforms: Any, numbers: Any) -> Any:
             length, n = ids.shape
@@ -244,8 +242,7 @@ class TextModel(GenerativeModel):
                 start=start, **numbers,
             )  # fmt: skip
 
-        self._samplers["text", num_beams] = tf.function(write, jit_compile=True)
-        return self._samplers["text", num_beams]
+        return self.graph_of(("text", num_beams), write, jit_compile=True)
 
     def merge_lora(self) -> Any:
         """A plain model that computes what this one does: W + alpha / r B A in place of each W.
@@ -289,14 +286,13 @@ class TextModel(GenerativeModel):
 
     def _window_nll(self, ids: np.ndarray) -> np.ndarray:
         """Nats `(B, T)` of the tokens of windows `(B, T + 1)` but the first of each."""
-        if "nll" not in self._samplers:
-            self._samplers["nll"] = tf.function(
-                lambda x: tf.nn.sparse_softmax_cross_entropy_with_logits(
-                    labels=x[:, 1:], logits=self(x[:, :-1], training=False)
-                ),
-                [tf.TensorSpec((None, None), "int32")],
-            )
-        return self._samplers["nll"](ids).numpy()
+
+        def nll(x: tf.Tensor) -> tf.Tensor:
+            logits = self(x[:, :-1], training=False)
+            return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=x[:, 1:], logits=logits)
+
+        signature = [tf.TensorSpec((None, None), "int32")]
+        return self.graph_of("nll", nll, input_signature=signature)(ids).numpy()
 
     @property
     def _start(self) -> np.ndarray:

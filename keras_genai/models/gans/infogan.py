@@ -217,10 +217,8 @@ class InfoGAN(ImageModel):
                 f"Received: code={code!r}"
             )
         self.need_networks()
-        key = (code, steps)
-        if key not in self._samplers:
-            self._samplers[key] = tf.function(lambda seed: self._traversal(code, steps, seed))
-        return self._samplers[key](fold([self.seed_for(seed), 0], "samples")).numpy()
+        draw = self.graph_of((code, steps), lambda seed: self._traversal(code, steps, seed))
+        return draw(fold([self.seed_for(seed), 0], "samples")).numpy()
 
     def _traversal(self, code, steps, seed):
         noise = tf.random.stateless_normal((1, self.noise_dim), seed)
