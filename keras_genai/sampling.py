@@ -158,7 +158,7 @@ def next_tokens(
         return tf.gather(order, place, batch_dims=1)
 
     def among_all() -> tf.Tensor:
-        return _look_up(tf.nn.softmax(scaled), uniform, num_tokens)
+        return _look_up(tf.exp(scaled), uniform, num_tokens)
 
     # Sorting takes longer than all the rest.
     drawn = tf.cond((top_k < num_tokens) | (top_p < 1.0), among_likeliest, among_all)
@@ -166,7 +166,7 @@ def next_tokens(
 
 
 def _look_up(p: tf.Tensor, uniform: tf.Tensor, count: Any) -> tf.Tensor:
-    """Where the sum of `p` (N, V), of which `count` are not 0, exceeds its share `uniform`."""
+    """Where the sum of `p` (N, V), up to a factor and `count` not 0, exceeds its share `uniform`."""
     sums = tf.cumsum(p, 1)
     passed = sums <= uniform[:, None] * sums[:, -1:]
     return tf.minimum(tf.reduce_sum(tf.cast(passed, "int32"), 1), count - 1)
@@ -211,24 +211,26 @@ def write(
     """
     tokens = tf.range(num_tokens)
 
-    def body(t: Any, ids: Any, states: Any, seen: Any, done: Any) -> tuple:
-        logits, states = step(ids[t], states)  # N V
-        seen |= ids[t][:, None] == tokens
+    # What is written is never read: XLA would copy all of it, each time.
+    def body(t: Any, token: Any, written: Any, states: Any, seen: Any, done: Any) -> tuple:
+        logits, states = step(token, states)  # N V
+        seen |= token[:, None] == tokens
         logits = penalize(tf.cast(logits, "float32"), seen, repetition_penalty)
         drawn = next_tokens(logits, uniforms[t + 1], **drawing)
         following = tf.where(t + 1 < lengths, ids[t + 1], drawn)
         ended = (t + 1 >= lengths) & (following == _number(end))
-        ids = keras.ops.slice_update(ids, (t + 1, 0), following[None])
-        return t + 1, ids, states, seen, done | ended
+        written = keras.ops.slice_update(written, (t + 1, 0), following[None])
+        return t + 1, following, written, states, seen, done | ended
 
-    def goes_on(t: Any, ids: Any, states: Any, seen: Any, done: Any) -> Any:
+    def goes_on(t: Any, token: Any, written: Any, states: Any, seen: Any, done: Any) -> Any:
         return (t + 1 < max_length) & ~tf.reduce_all(done)
 
     # What no step takes has been seen too.
     read = (tf.range(ids.shape[0]) < start)[:, None, None] & (ids[..., None] == tokens)  # T N V
     seen = tf.reduce_any(read, axis=0)
-    state = (tf.convert_to_tensor(start), ids, states, seen, lengths == 0)
-    return tf.while_loop(goes_on, body, state)[1]
+    start = tf.convert_to_tensor(start)
+    state = (start, ids[start], tf.identity(ids), states, seen, lengths == 0)
+    return tf.while_loop(goes_on, body, state)[2]
 
 
 def _number(end: int | None) -> int:

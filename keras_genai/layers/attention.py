@@ -125,8 +125,6 @@ def attend(query, key, value, visible, drop=tf.identity):
         (B, N, T, d).
     """
     shares = tf.cast(drop(attention_shares(query, key, visible)), value.dtype)  # B N T T'
-    if _is_single(query):
-        return tf.reduce_sum(tf.transpose(shares, (0, 1, 3, 2)) * value, 2, keepdims=True)
     return tf.matmul(shares, value)
 
 
