@@ -328,6 +328,11 @@ def _add_train(commands: Any, recipes: dict[str, dict[str, Any]], words: Sequenc
 def _add_training_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("data and budget")
     group.add_argument("--data", metavar="NAME|PATH", help="default: the recipe's data set")
+    group.add_argument(
+        "--weights",
+        metavar="PATH|ENTRY",
+        help="begin with those of a run, a .keras file, a published entry or GPT-2's files",
+    )
     group.add_argument("--epochs", type=_typed(*INT), help="stop after as many epochs")
     group.add_argument("--minutes", type=_typed(*FLOAT), help="stop by the clock")
     group.add_argument("--batch_size", type=_typed(*INT), help="default: the recipe's")
@@ -394,7 +399,11 @@ def _train(args: argparse.Namespace) -> None:
         for key, value in vars(args).items()
         if key.startswith(PARAMETER)
     }
-    model = zoo.get(args.name, **overrides)
+    model = (
+        _begun(args.name, args.weights, overrides)
+        if args.weights
+        else zoo.get(args.name, **overrides)
+    )
     try:
         _fit(model, args)
     except KeyboardInterrupt:
@@ -402,6 +411,21 @@ def _train(args: argparse.Namespace) -> None:
             print(f"\nStopped. The same command with --run_dir {_quoted(model.run_dir)} goes on.")
         raise
     _print_results(model.run_dir, " --input PATH" if model.takes_images else "")
+
+
+def _begun(name: str, weights: str, overrides: dict[str, Any]) -> Any:
+    """A new model of the recipe `name` that has the weights of another one."""
+    from keras_genai import zoo
+    from keras_genai.zoo import loading
+
+    model = zoo.load(weights, **overrides)
+    if model.recipe != name:
+        raise ValueError(
+            f"These weights are of another recipe: `{PROG} train {model.recipe}` takes them. "
+            f"Received: train {name} --weights {weights}"
+        )
+    # Without parameters `load` gives a run back as it was, its optimizer and epochs included.
+    return loading.remade(model, {}) if model.progress.step else model
 
 
 def _fit(model: Any, args: argparse.Namespace) -> None:

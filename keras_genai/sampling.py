@@ -166,7 +166,7 @@ def next_tokens(
 
 
 def _look_up(p: tf.Tensor, uniform: tf.Tensor, count: Any) -> tf.Tensor:
-    """Where the sum of `p` (N, V), up to a factor and `count` not 0, exceeds its share `uniform`."""
+    """Where the sum of `p` (N, V), `count` of which are not 0, exceeds its share `uniform`."""
     sums = tf.cumsum(p, 1)
     passed = sums <= uniform[:, None] * sums[:, -1:]
     return tf.minimum(tf.reduce_sum(tf.cast(passed, "int32"), 1), count - 1)

@@ -290,6 +290,18 @@ def test_text_from_file_to_continuation(text_file, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "epoch_0002.txt" in printed and f"Continuing {run} after epoch 1" in printed
 
+    other = str(tmp_path / "other")
+    train = ["train", "char_rnn", "--weights", run, "--data", text_file, "--epochs", "1"]
+    assert cli.main([*train, "--learning_rate", "0.02", "--run_dir", other]) == 0
+    config = json.loads((tmp_path / "other" / "config.json").read_text())
+    assert (config["begins_with"], config["arguments"]["units"]) == (run, 16)
+    assert config["arguments"]["learning_rate"] == 0.02
+    # Without parameters as well it is a new training, whose history can be published.
+    assert cli.main([*train, "--run_dir", str(tmp_path / "third")]) == 0
+    assert (tmp_path / "third" / "history.csv").read_text().splitlines()[1].startswith("1,")
+    assert "of another recipe" in refused(capsys, "train", "gan", "--weights", run)
+    capsys.readouterr()
+
     generate = ["generate", run, "--max_length", "40", "--temperature", "0.5", "--seed", "1"]
     generate += ["--top_k", "5", "--stop", "no such text", "--stop", "\0"]
     assert cli.main([*generate, "--prompt", "hello", "--prompt", "how"]) == 0

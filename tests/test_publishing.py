@@ -532,6 +532,35 @@ def test_an_entry_is_reproduced(tmp_path, catalogue, monkeypatch, measuring, eag
     assert "not the data of the run" in capsys.readouterr().err
 
 
+def test_what_began_with_other_weights_says_so_and_is_reproduced_from_them(
+    tmp_path, catalogue, measuring, eagerly
+):
+    np.save(tmp_path / "blobs.npy", X)
+    data, base = str(tmp_path / "blobs.npy"), tmp_path / "base.keras"
+    options = {"batch_size": 8, "epochs": 1, "verbose": 0}
+    model = tiny("vae", seed=4)
+    model.fit(data, run_dir=False, **options)
+    model.save(base)
+    tuned = zoo.load(base, learning_rate=0.01, seed=5)
+    tuned.fit(data, run_dir=tmp_path / "run", **options)
+    publishing.measured(tuned, data, {"num_samples": 8, "seed": 7})
+    options = {**OF_DATA, "data": data, "catalogue": catalogue}
+    folder = zoo.publish([tmp_path / "run"], "tuned", **options)
+    entry = published.read(folder)
+    assert entry["begins_with"] == str(base)
+    assert f"| Began with | the weights of `{base}` |" in (folder / "README.md").read_text()
+    named = {**entry, "data": {**entry["data"], "name": "digits"}}
+    assert f" --weights {base} " in cards.card(named, folder)
+    zoo.reproduce(folder, data=data, run_dir=tmp_path / "again")
+    for value, expected in zip(
+        zoo.load(tmp_path / "again").weights, zoo.load(tmp_path / "run").weights, strict=True
+    ):
+        np.testing.assert_array_equal(value, expected)
+    base.unlink()
+    with pytest.raises(ValueError, match="There is nothing at this path"):
+        zoo.reproduce(folder, data=data, run_dir=tmp_path / "third")
+
+
 def test_how_far_a_reproduced_number_may_lie():
     row = {"value": 8.0, "standard_deviation": 0.2, "standard_error": 0.1, "samples": 1000}
     assert publishing.allowed(row) == 1.0

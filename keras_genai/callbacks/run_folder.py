@@ -21,7 +21,9 @@ from keras_genai.zoo import loading
 CHECKPOINT_SECONDS = 300
 CURVE_SECONDS = 30
 # A run may be continued elsewhere, and its data may have moved: `data_fingerprint` knows them.
-MAY_DIFFER = ("versions", "commit", "hardware", "exact", "replicas", "data_path")
+MAY_DIFFER = (
+    "versions", "commit", "hardware", "exact", "replicas", "data_path", "begins_with",
+)  # fmt: skip
 REFUSED = 2  # what the chief tells other workers, beside False and True
 
 
@@ -148,6 +150,7 @@ def _open_folder(run_dir: Any, model: Any, settings: Mapping[str, Any]) -> RunFo
         "arguments": model.arguments,
         "settled": {name: getattr(model, name) for name in model.from_data},
         "seed": model.seed,
+        "begins_with": model.begins_with or model.entry,
         **settings,
         **provenance(),
     }

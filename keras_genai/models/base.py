@@ -175,7 +175,7 @@ class GenerativeModel(keras.Model):
         self.progress = training.Progress()
         self.recipe: str | None = None
         self.entry: str | None = None  # the published one whose weights were loaded
-        self.begins_trained = False  # whether it was given the weights of another model
+        self.begins_with: str | None = None  # whose weights it was given, as `zoo.load` takes it
         self.run_dir: Any = None  # where the last `fit` wrote
         self.held_out: Any = None  # the validation data of the last `fit`
         self.arguments: dict[str, Any] = {}

@@ -494,7 +494,7 @@ def _validation(
 
 def _mention_frozen(model: Any) -> None:
     """Says that what is frozen has learned nothing, as far as is known."""
-    if model.num_frozen and not model.begins_trained and not model.progress.step:
+    if model.num_frozen and not model.begins_with and not model.progress.step:
         warn(
             f"{model.num_frozen:,} weights are frozen as they were drawn. Fine-tuning begins with "
             "a trained model: zoo.load(path, lora_rank=8), or zoo.get(name, weights=tag, ...)."

@@ -13,6 +13,7 @@ from keras_genai import tokenizers
 from keras_genai._text import BETWEEN_TEXTS, number, with_spread
 from keras_genai.data.loading import KNOWN
 from keras_genai.data.loading import names as embedded
+from keras_genai.layers import lora
 from keras_genai.measuring import MEANINGS, likelihood_of
 from keras_genai.zoo import registry
 
@@ -169,9 +170,11 @@ def _training(entry: Mapping[str, Any]) -> str:
     data = entry["data"]
     parts = [f"{data[part]:,} for {words}" for part, words in PARTS.items() if part in data]
     versions = ", ".join(f"{name} {version}" for name, version in entry["versions"].items())
+    begins_with = entry.get("begins_with")
     facts = [
         ("", ""),
         ("Data", f"`{data['name']}`, items: {'; '.join(parts)}"),
+        *([("Began with", f"the weights of `{begins_with}`")] if begins_with else ()),
         ("Steps", f"{_steps(entry)}, in batches of {entry['batch_size']}"),
         ("Time", f"{entry['wall_seconds'] / 60:.1f} minutes"),
         ("Hardware", entry["hardware"] or "not noted down"),
@@ -213,6 +216,8 @@ def _command(entry: Mapping[str, Any]) -> str:
     """The command that trained it; what is the recipe's default is left out."""
     recipe = registry.info(entry["recipe"])
     words = ["keras-genai", "train", entry["recipe"], "--data", entry["data"]["name"]]
+    if entry.get("begins_with"):
+        words += ["--weights", entry["begins_with"]]
     epochs, rest = divmod(entry["steps"], entry["steps_per_epoch"])
     minutes = f"{round(entry['wall_seconds'] / 60, 1):g}"
     words += ["--minutes", minutes] if rest else ["--epochs", str(epochs)]
@@ -225,7 +230,8 @@ def _command(entry: Mapping[str, Any]) -> str:
     for parameter in recipe.parameters:
         name, default = parameter["name"], parameter["default"]
         value = entry["arguments"].get(name, default)  # the recipe may have it since
-        if value != default and (default is not None or name == "seed"):  # else from the data
+        from_data = default is None and name not in ("seed", *lora.TUNING)
+        if value != default and not from_data:
             words += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
     return shlex.join(words)
 

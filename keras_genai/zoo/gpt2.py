@@ -105,7 +105,7 @@ def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Any:
         "vocabulary": vocabulary((folder / TOKENIZER).read_text("utf-8")),
         "tokenizer": "bpe",
     }
-    if settled := sorted({*arguments} & {*overrides}):
+    if settled := sorted(k for k in {*arguments} & {*overrides} if arguments[k] != overrides[k]):
         raise ValueError(
             "The folder's files settle sizes and tokenizer: leave these parameters out. "
             f"Received: {', '.join(settled)}"
@@ -114,7 +114,6 @@ def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Any:
     arguments |= {"dropout": 0.1, "learning_rate": 2e-4 if overrides.get("lora_rank") else 3e-5}
     model = registry.make("gpt", {**arguments, "decay_steps": 0, **overrides})
     assign(model.language_model, read_safetensors(folder / WEIGHTS))
-    model.begins_trained = True
     return model
 
 

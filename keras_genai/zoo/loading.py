@@ -39,9 +39,15 @@ def load(path: str | os.PathLike, **overrides: Any) -> Any:
         ValueError: If there is no model at `path`, the file is damaged or of a newer version, or
             the overrides make other networks.
     """
+    model = _load(os.fspath(path), overrides)
+    model.begins_with = os.fspath(path)
+    return model
+
+
+def _load(name: str, overrides: Mapping[str, Any]) -> Any:
     from keras_genai.zoo import gpt2, published
 
-    name, path = os.fspath(path), Path(path)
+    path = Path(name)
     if name.startswith(gpt2.HUB):
         return gpt2.load(gpt2.download(name), overrides)
     if not path.exists() and published.NAME.fullmatch(name) and path.suffix != ".keras":
@@ -93,7 +99,8 @@ def remade(model: Any, overrides: Mapping[str, Any]) -> Any:
         )
     for network, other in zip(new.layers, model.layers, strict=True):
         lora.take_over(network, other)
-    new.entry, new.begins_trained = model.entry, True
+    new.entry = model.entry
+    new.begins_with = str(model.run_dir or model.begins_with or model.entry or "a model in memory")
     return new
 
 

@@ -115,6 +115,7 @@ def _run_facts(model: Any, config: Mapping[str, Any]) -> dict[str, Any]:
         "task": recipe.task,
         "paper": recipe.paper,
         "arguments": {**config["arguments"], **config["settled"], "seed": config["seed"]},
+        "begins_with": config.get("begins_with"),
         "batch_size": config["batch_size"],
         "shuffle": config["shuffle"],
         "steps_per_epoch": config["steps_per_epoch"],
@@ -248,7 +249,7 @@ def _config(folder: Path) -> dict[str, Any]:
 def check_one_experiment(folders: Sequence[Path], configs: Sequence[Mapping[str, Any]]) -> None:
     """All runs must be the same but for the seed, which must differ."""
     keys = (
-        "recipe", "data", "data_fingerprint", "validation_split", "batch_size",
+        "recipe", "begins_with", "data", "data_fingerprint", "validation_split", "batch_size",
         "steps_per_epoch", "shuffle",
     )  # fmt: skip
     first = configs[0]
@@ -453,11 +454,17 @@ def reproduce(
         `within`: whether they differ by no more than `allowed`.
 
     Raises:
-        ValueError: If there is no such entry, or the data are not those it was trained on.
+        ValueError: If there is no such entry, the weights it began with are not there, or the data
+            are not those it was trained on.
     """
     folder = Path(name) if Path(name).exists() else published.find(os.fspath(name))
     entry = published.read(folder)
-    model = registry.make(entry["recipe"], published.arguments_of(entry))
+    arguments, begins_with = published.arguments_of(entry), entry.get("begins_with")
+    model = (
+        loading.load(begins_with, **arguments)
+        if begins_with
+        else registry.make(entry["recipe"], arguments)
+    )
     source = entry["data"]["name"] if data is None else data
     config = {
         **entry, "data": entry["data"]["name"], "data_fingerprint": entry["data"]["fingerprint"]
