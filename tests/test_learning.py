@@ -15,8 +15,9 @@ LEAST_TOP_PROBABILITY = 0.65
 MOST_TOTAL_VARIATION = 0.35
 # VAE: nats an image on held-out drawn digits. Guessing each pixel's mean costs 160.
 MOST_NATS = 140.0
-# Character RNN: bits a character on held-out topics. Letter frequencies alone cost 4.8.
-MOST_BITS = 3.1
+# Character RNN: bits a character on held-out topics. Seeds 0 to 2 reach 2.70 to 2.73, and seed 0
+# 2.71 and 2.74 on the topics of Python 3.12 and 3.13. Letter frequencies alone cost 4.6.
+MOST_BITS = 3.0
 
 
 def not_digits(images, rng):

@@ -227,6 +227,7 @@ def _heart(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 # Texts.
 
+QUOTATION = 50  # characters; shorter runs are the language's
 STDLIB_CHARACTERS = 4_000_000
 # Tests, tools with a window, tables, and what is made by installing or building Python.
 STDLIB_SKIPPED = frozenset(
@@ -237,14 +238,19 @@ STDLIB_SKIPPED = frozenset(
 
 @functools.lru_cache(maxsize=2)
 def _texts(name: str) -> Dataset:
-    """Whole topics or modules: a twentieth of the characters to validate, one to test on."""
+    """Whole groups of pages or modules: a twentieth of the characters to validate, one to test on.
+
+    What is more than a quarter of all is trained on.
+    """
     groups = _topics() if name == "pydocs" else _modules()
+    sizes = [sum(map(len, group)) for group in groups]
+    total = sum(sizes)
     order = list(np.random.default_rng(0).permutation(len(groups)))
-    held = sum(len(document) for group in groups for document in group) // 20
+    order.sort(key=lambda i: sizes[i] <= total // 4)  # stable: all others stay shuffled
     parts = {}
     for part in ("validation", "test"):
         documents: list[str] = []
-        while sum(map(len, documents)) < held:
+        while sum(map(len, documents)) < total // 20:
             documents += groups[order.pop()]
         parts[part] = TextSource(documents, name=name)
     train = [document for i in order for document in groups[i]]
@@ -252,10 +258,46 @@ def _texts(name: str) -> Dataset:
 
 
 def _topics() -> list[list[str]]:
+    """The pages of Python's help, without what they quote of each other.
+
+    A paragraph is kept where it first stands, on the longest page, so that long pages stay whole.
+    Sentences come back inside of paragraphs too: pages with such in common are in one group.
+    """
     from pydoc_data.topics import topics
 
-    texts = dict.fromkeys(topics[key] for key in sorted(topics))  # some have several names
-    return [[text] for text in texts]
+    seen = {""}
+    pages = []
+    for page in sorted(set(topics.values()), key=lambda page: (-len(page), page)):
+        kept = []
+        for paragraph in page.split("\n\n"):
+            # Headings are underlined by one sign or another, as deep as they stand in the page.
+            words = " ".join(paragraph.split()).strip(" *=-~")
+            if words not in seen:
+                seen.add(words)
+                kept.append(paragraph)
+        if kept:
+            pages.append("\n\n".join(kept).strip("\n") + "\n")
+    return _related(pages)
+
+
+def _related(texts: list[str]) -> list[list[str]]:
+    """Groups of texts: no `QUOTATION` characters in a row stand in two groups.
+
+    Line breaks and indentation count as single blanks.
+    """
+    groups: list[tuple[list[str], set[str]]] = []
+    for text in texts:
+        line = " ".join(text.split())
+        runs = {line[i : i + QUOTATION] for i in range(len(line) - QUOTATION + 1)}
+        together, apart = [text], []
+        for group, theirs in groups:
+            if theirs.isdisjoint(runs):
+                apart.append((group, theirs))
+            else:
+                theirs |= runs
+                together, runs = group + together, theirs
+        groups = [*apart, (together, runs)]
+    return [group for group, _ in groups]
 
 
 def _modules() -> list[list[str]]:
