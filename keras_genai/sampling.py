@@ -350,12 +350,12 @@ def unmask(
         rows = tf.reshape(logits, [-1, logits.shape[-1]])
         drawn = tf.reshape(next_tokens(rows, tf.reshape(uniforms, [-1]), **drawing), ids.shape)
         log_p = -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=drawn, logits=logits)
-        surer = masked[:, None] & (log_p[:, None] > log_p[:, :, None])  # N T T'
         share = tf.cos(0.5 * np.pi * tf.cast(s + 1, "float32") / tf.cast(num_steps, "float32"))
         left = tf.cast(tf.floor(share * tf.cast(total, "float32")), "int32")
         now = tf.reduce_sum(tf.cast(masked, "int32"), 1)
         filled = now - tf.maximum(tf.minimum(left, now - 1), 0)  # N
-        stays = masked & (tf.reduce_sum(tf.cast(surer, "int32"), 2) < filled[:, None])
+        order = tf.argsort(tf.where(masked, -log_p, np.inf), stable=True)  # N T; the surest first
+        stays = masked & (tf.argsort(order) < filled[:, None])
         return s + 1, tf.where(stays, drawn, ids), masked & ~stays
 
     state = (tf.constant(0), ids, masked)

@@ -58,6 +58,17 @@ def test_frequencies_are_those_of_the_truncated_softmax(options, expected):
     assert chi_square < 20.6  # exceeded once in a thousand times at 5 degrees of freedom
 
 
+@pytest.mark.parametrize("kept", [{}, {"top_k": 2}, {"top_p": 0.7}])
+def test_no_chance_draws_what_has_none(kept):
+    """Neither the least of uniform numbers nor the largest, whose product may be the whole sum."""
+    logits = tf.constant([[-np.inf, 0.4, 0.6, -3.0]] * 2)
+    uniform = tf.constant([0.0, np.nextafter(1, 0, dtype="float32")])
+    numbers = {"temperature": 1.0, "top_k": 4, "top_p": 1.0, **kept}
+    numbers = {name: tf.constant(value) for name, value in numbers.items()}
+    first, last = sampling.next_tokens(logits, uniform, **numbers).numpy()
+    assert (first, last) == ((2, 1) if kept else (1, 3))
+
+
 def test_of_equal_tokens_as_many_are_kept_as_asked():
     found = np.bincount(draw(np.zeros(6, "float32"), top_k=3), minlength=6)
     assert (found > 0).sum() == 3
@@ -142,6 +153,7 @@ def test_writing_keeps_prompts_and_ends_when_all_have_ended():
         step, start(4), ids, lengths, tf.constant(LENGTH), tf.zeros(ids.shape), V, END, **numbers
     ).numpy()
     assert (found[LENGTH:] == 0).all(), "nothing is written from max_length on"
+    longest = 0
     for i, prompt in enumerate(PROMPTS):
         text = [*prompt]
         while len(text) < LENGTH and text[-1] != END:
@@ -150,6 +162,8 @@ def test_writing_keeps_prompts_and_ends_when_all_have_ended():
             scaled = np.where(logits > 0, logits / 1.5, logits * 1.5)
             text.append(int(np.where(np.isin(range(V), text), scaled, logits).argmax()))
         assert found[: len(text), i].tolist() == text
+        longest = max(longest, len(text))
+    assert (found[longest:] == 0).all(), "nor when all have ended"
 
 
 def test_texts_end_before_the_first_stop_string():
@@ -242,6 +256,11 @@ def test_places_that_know_nothing_of_each_other_are_drawn_as_asked(options, expe
     """Whatever the order: the likely tokens, which come first, are not drawn more often."""
     filled, _ = fill(same_everywhere, np.ones((1000, 8), bool), 8, **options)
     np.testing.assert_allclose(np.bincount(filled.ravel(), minlength=6) / 8000, expected, atol=0.02)
+
+
+def test_of_places_that_are_as_certain_the_first_comes_first():
+    _, seen = fill(same_everywhere, np.ones((1, 5), bool), 5, temperature=0.0)
+    assert [(ids[0] != MASK).tolist() for ids in seen] == np.tri(5, 5, -1, dtype=bool).tolist()
 
 
 def test_windows_begin_with_half_of_what_is_there():
