@@ -121,7 +121,8 @@ def self_bleu(
     """How much samples repeat each other: the mean BLEU-n of each against all others, in 0..1.
 
     Zhu et al. 2018, https://arxiv.org/abs/1802.01886 (Texygen), with equal weights for 1- to
-    n-grams and Chen and Cherry's smoothing method 1 (an order without any match counts as 0.1).
+    n-grams and Chen and Cherry's smoothing method 1 (an order without any match counts as 0.1;
+    NLTK gives 0 where not even a word matches).
     It grows with the number of samples and depends on their length, so both are fixed: all are
     cut to one length, and there is no brevity penalty.
 
@@ -162,8 +163,9 @@ def distinct_n(
 ) -> float:
     """The share of different n-grams among all n-grams of the samples: 1 if none occurs twice.
 
-    Li et al. 2016, https://arxiv.org/abs/1510.03055. It falls with the amount of text, so that
-    both the number of samples and their length are fixed.
+    After Li et al. 2016, https://arxiv.org/abs/1510.03055, who divide by the number of words in
+    place of that of n-grams: their number is (num_tokens - n + 1) / num_tokens of this one. It
+    falls with the amount of text, so that both the number of samples and their length are fixed.
 
     Args:
         samples: texts; the first `num_samples` count.
