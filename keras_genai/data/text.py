@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_genai.data.base import DataError, Dataset, Source, cut_point
-from keras_genai.data.folder import parts_of, walk
+from keras_genai.data.folder import mention_others, parts_of, walk
 
 
 class TextSource(Source):
@@ -121,7 +121,7 @@ def load_file(path: Path) -> Dataset:
 
 def load_folder(path: Path) -> Dataset:
     """The `.txt` and `.py` files of a folder, each a document; subfolders may be its parts."""
-    name, sources = path.resolve().name, {}
+    name, sources, others = path.resolve().name, {}, 0
     for part, folder in parts_of(path).items():
         files = text_files(Path(folder))
         if not files:
@@ -130,6 +130,8 @@ def load_folder(path: Path) -> Dataset:
                 f"the parts train, validation and test. Received: none in {folder}"
             )
         sources[part] = TextSource([read_text(file) for file in files], name=name)
+        others += len(walk(folder)) - len(files)
+    mention_others(name, others)
     return Dataset(name, **sources)
 
 

@@ -55,7 +55,8 @@ def bleu(samples: Sequence[str], references: Sequence[str]) -> tuple[float, str]
     """Corpus BLEU in percent, as SacreBLEU computes it by default.
 
     Papineni et al. 2002, https://aclanthology.org/P02-1040; Post 2018,
-    https://arxiv.org/abs/1804.08771.
+    https://arxiv.org/abs/1804.08771. Its words are what blanks and punctuation divide: it is of
+    little use for Chinese or Japanese.
 
     Args:
         samples: texts.
@@ -75,7 +76,8 @@ def rouge(
 ) -> dict[str, float]:
     """ROUGE-1, ROUGE-2 and ROUGE-L: mean F-measures in 0..1, by Google's `rouge-score`.
 
-    Lin 2004, https://aclanthology.org/W04-1013.
+    Lin 2004, https://aclanthology.org/W04-1013. That package knows the letters a to z and digits
+    alone: for texts in another alphabet all is 0.
 
     Args:
         samples: texts.

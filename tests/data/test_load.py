@@ -307,12 +307,13 @@ def test_a_list_of_texts_is_cut_between_documents():
         data.load(["a text", ""], validation_split=0.1)
 
 
-def test_a_folder_of_texts(tmp_path):
+def test_a_folder_of_texts(tmp_path, capsys):
     for i, name in enumerate(("b.py", "a.txt", ".hidden.txt", "c.md")):
         (tmp_path / name).write_text(f"text {i}")
     for modality in ("text", None):
         source = data.load(tmp_path, modality=modality).train
         assert source.documents == ["text 1", "text 0"]
+        assert f"{tmp_path.name}: 1 other file left aside." in capsys.readouterr().out
     os.remove(tmp_path / "a.txt")
     assert data.load(tmp_path / "b.py").train.documents == ["text 0"]
     os.remove(tmp_path / "b.py")
