@@ -169,6 +169,7 @@ def _look_up(p: tf.Tensor, uniform: tf.Tensor, count: Any) -> tf.Tensor:
     """Where the sum of `p` (N, V), of which `count` are not 0, exceeds its share `uniform`."""
     sums = tf.cumsum(p, 1)
     passed = sums <= uniform[:, None] * sums[:, -1:]
+    # Compiled sums may differ in their last bits where nothing but zeros is added.
     return tf.minimum(tf.reduce_sum(tf.cast(passed, "int32"), 1), count - 1)
 
 

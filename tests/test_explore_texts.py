@@ -135,6 +135,7 @@ def test_surprise_is_a_colour_and_the_likeliest_are_bars(tmp_path):
             np.testing.assert_allclose(widths[came], 0.5 ** bits[place])
             assert f": {bits[place]:.1f} bits" in axes.get_title()
         assert colours.count(to_rgb("C1")) == (place < 18)
+        assert len(widths) == 4 + (place < 18 and came == 4)
     assert panels[1].get_title().startswith("11, after no␣dog␣saw↵\n")
 
 

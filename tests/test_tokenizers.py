@@ -41,6 +41,9 @@ def test_documents_are_kept_apart(kind):
     texts = ["a b", "", "b\na"]
     several = tokenizers.load(kind, tokenizers.learn(kind, texts, [], 300))
     assert several.end == several.num_tokens - 1
+    assert several.decode([several.end, *several.encode("a b"), several.end]) == "a b"
+    two = tokenizers.learn(kind, texts[::2], [], 300)
+    assert tokenizers.load(kind, two).end is not None
     ids = several.encode_documents(texts)
     assert np.flatnonzero(ids == several.end).tolist() == [
         0, 1 + len(several.encode("a b")), 2 + len(several.encode("a b")), len(ids) - 1

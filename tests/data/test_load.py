@@ -297,9 +297,10 @@ def test_a_list_of_texts_is_cut_between_documents():
     assert dataset.validation.documents == texts[2:]
     assert dataset.train.text == "a" * 50 + "\n" + "b" * 30
     assert dataset.train.arrays(1)["text"].tolist() == ["a" * 50]
-    for texts, share in ((["x" * 9, "y"], 0.5), (["x" * 9, "y"], 0.1), (["x", "y" * 9], 0.9)):
-        parts = data.load(texts, validation_split=share)
-        assert (parts.train.documents, parts.validation.documents) == (texts[:1], texts[1:])
+    for texts in (["x" * 9, "y"], ["x", "y" * 9]):
+        for share in (0.1, 0.5, 0.9):
+            parts = data.load(texts, validation_split=share)
+            assert (parts.train.documents, parts.validation.documents) == (texts[:1], texts[1:])
     # The document at the border stays: training keeps at least 8 of 10 characters.
     parts = data.load(["x" * 7, "y", "z", "z"], validation_split=0.2)
     assert parts.validation.documents == ["z", "z"]
