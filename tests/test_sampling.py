@@ -166,16 +166,15 @@ def greedy(penalty):
 
 def test_writing_keeps_prompts():
     """Greedy, with a penalty: as a plain loop over one text does it."""
-    prompts = [*PROMPTS, [0, END, 1]]
-    ids, lengths = columns(prompts)
-    states, numbers = start(len(prompts) + 1), greedy(1.5)
+    ids, lengths = columns(PROMPTS)
+    states, numbers = start(4), greedy(1.5)
     found = sampling.write(
         step, states, ids, lengths, tf.constant(LENGTH), tf.zeros(ids.shape), V, END, **numbers
     ).numpy()
     assert (found[LENGTH:] == 0).all(), "nothing is written from max_length on"
-    for i, prompt in enumerate(prompts):
+    for i, prompt in enumerate(PROMPTS):
         text = [*prompt]
-        while len(text) < LENGTH and (len(text) == len(prompt) or text[-1] != END):
+        while len(text) < LENGTH and text[-1] != END:
             t = len(text) - 1
             logits = TABLE[t, text[-1]] + 0.7 * np.eye(V)[text[t - 1] if t else 0]
             scaled = np.where(logits > 0, logits / 1.5, logits * 1.5)
@@ -183,15 +182,19 @@ def test_writing_keeps_prompts():
         assert found[: len(text), i].tolist() == text
 
 
-def test_writing_ends_when_all_have_ended():
-    after = tf.constant([END, 0, 1, 1])  # 2, 1, 0, END, and what has ended would go on
-    ids, lengths = columns([[0], [2]])
+@pytest.mark.parametrize(
+    ("prompts", "last"),
+    [([[0], [2]], [2, 1, 0, END, 0, 0, 0, 0]), ([[1, END, 2]], [1, END, 2, 1, 0, END, 0, 0])],
+)
+def test_writing_ends_when_all_have_ended(prompts, last):
+    """And not before: an end within a prompt is none."""
+    after = tf.constant([END, 0, 1, 1])  # what has ended would go on
+    ids, lengths = columns(prompts)
     found = sampling.write(
         lambda ids, states: (tf.one_hot(tf.gather(after, ids), V), states), (), ids, lengths,
         tf.constant(8), tf.zeros(ids.shape), V, END, **greedy(1.0),
     ).numpy()  # fmt: skip
-    assert found[:2, 0].tolist() == [0, END]
-    assert found[:, 1].tolist() == [2, 1, 0, END, 0, 0, 0, 0]
+    assert found[:, len(prompts) - 1].tolist() == last
 
 
 def test_texts_end_before_the_first_stop_string():
