@@ -164,6 +164,21 @@ def greedy(penalty):
     return {name: tf.constant(value) for name, value in numbers.items()}
 
 
+@pytest.mark.parametrize(
+    ("prompts", "last"),
+    [([[0], [2]], [2, 1, 0, END, 0, 0, 0, 0]), ([[1, END, 2]], [1, END, 2, 1, 0, END, 0, 0])],
+)
+def test_writing_ends_when_all_have_ended(prompts, last):
+    """And not before: an end within a prompt is none."""
+    after = tf.constant([END, 0, 1, 1])  # what has ended would go on
+    ids, lengths = columns(prompts)
+    found = sampling.write(
+        lambda ids, states: (tf.one_hot(tf.gather(after, ids), V), states), (), ids, lengths,
+        tf.constant(8), tf.zeros(ids.shape), V, END, **greedy(1.0),
+    ).numpy()  # fmt: skip
+    assert found[:, len(prompts) - 1].tolist() == last
+
+
 def test_writing_keeps_prompts():
     """Greedy, with a penalty: as a plain loop over one text does it."""
     ids, lengths = columns(PROMPTS)
@@ -180,21 +195,6 @@ def test_writing_keeps_prompts():
             scaled = np.where(logits > 0, logits / 1.5, logits * 1.5)
             text.append(int(np.where(np.isin(range(V), text), scaled, logits).argmax()))
         assert found[: len(text), i].tolist() == text
-
-
-@pytest.mark.parametrize(
-    ("prompts", "last"),
-    [([[0], [2]], [2, 1, 0, END, 0, 0, 0, 0]), ([[1, END, 2]], [1, END, 2, 1, 0, END, 0, 0])],
-)
-def test_writing_ends_when_all_have_ended(prompts, last):
-    """And not before: an end within a prompt is none."""
-    after = tf.constant([END, 0, 1, 1])  # what has ended would go on
-    ids, lengths = columns(prompts)
-    found = sampling.write(
-        lambda ids, states: (tf.one_hot(tf.gather(after, ids), V), states), (), ids, lengths,
-        tf.constant(8), tf.zeros(ids.shape), V, END, **greedy(1.0),
-    ).numpy()  # fmt: skip
-    assert found[:, len(prompts) - 1].tolist() == last
 
 
 def test_texts_end_before_the_first_stop_string():
