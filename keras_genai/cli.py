@@ -512,7 +512,8 @@ def _add_generate(commands: Any) -> None:
     texts.add_argument("--num_steps", type=_typed(*INT), help="of models that fill gaps: steps in "
                        "which a window is filled")  # fmt: skip
     texts.add_argument("--stop", action="append", metavar="TEXT",
-                       help="end before this; may be given several times")  # fmt: skip
+                       help="end before this, in most shells $'\\n' for a line break; may be given "
+                       "several times")  # fmt: skip
     ratings = parser.add_argument_group("recommenders")
     ratings.add_argument("--history", action="append", metavar="ID,ID",
                          help="items that a user likes; may be given several times")  # fmt: skip

@@ -213,8 +213,8 @@ def side_by_side(*columns: Sequence[str]) -> list[str]:
 
 def lacks_glyphs(text: str) -> bool:
     """Whether the font in which plots show samples of text lacks some character of this one."""
-    font = font_manager.get_font(font_manager.findfont("monospace"))
-    return not {ord(c) for c in text if not c.isspace()} <= font.get_charmap().keys()
+    own = _characters_of(font_manager.findfont("monospace"))
+    return not {c for c in text if not c.isspace()} <= own
 
 
 def fonts_for(text: str) -> tuple[list[str], set[str]]:

@@ -169,6 +169,7 @@ def _look_up(p: tf.Tensor, uniform: tf.Tensor, count: Any) -> tf.Tensor:
     """Where the sum of `p` (N, V), `count` of which are not 0, exceeds its share `uniform`."""
     sums = tf.cumsum(p, 1)
     passed = sums <= uniform[:, None] * sums[:, -1:]
+    # Compiled sums may differ in their last bits where nothing but zeros is added.
     return tf.minimum(tf.reduce_sum(tf.cast(passed, "int32"), 1), count - 1)
 
 
@@ -352,12 +353,12 @@ def unmask(
         rows = tf.reshape(logits, [-1, logits.shape[-1]])
         drawn = tf.reshape(next_tokens(rows, tf.reshape(uniforms, [-1]), **drawing), ids.shape)
         log_p = -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=drawn, logits=logits)
-        surer = masked[:, None] & (log_p[:, None] > log_p[:, :, None])  # N T T'
         share = tf.cos(0.5 * np.pi * tf.cast(s + 1, "float32") / tf.cast(num_steps, "float32"))
         left = tf.cast(tf.floor(share * tf.cast(total, "float32")), "int32")
         now = tf.reduce_sum(tf.cast(masked, "int32"), 1)
         filled = now - tf.maximum(tf.minimum(left, now - 1), 0)  # N
-        stays = masked & (tf.reduce_sum(tf.cast(surer, "int32"), 2) < filled[:, None])
+        order = tf.argsort(tf.where(masked, -log_p, np.inf), stable=True)  # N T; the surest first
+        stays = masked & (tf.argsort(order) < filled[:, None])
         return s + 1, tf.where(stays, drawn, ids), masked & ~stays
 
     state = (tf.constant(0), ids, masked)

@@ -65,15 +65,15 @@ class Tokenizer:
 
     def encode_masked(self, text: str, mask: int) -> np.ndarray:
         """As `encode`, with the id `mask` for each `[MASK]`."""
-        first, *others = self.around_masks(text.split(MASK))
+        first, *others = self.beside_masks(text).split(MASK)
         parts = [self.encode(first)]
         for piece in others:
             parts += [np.array([mask], "int32"), self.encode(piece)]
         return np.concatenate(parts)
 
-    def around_masks(self, pieces: list[str]) -> list[str]:
-        """The pieces of a text between its masks, without blanks that belong to what fills them."""
-        return pieces
+    def beside_masks(self, text: str) -> str:
+        """A text without the blanks that belong to what fills its masks."""
+        return text
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; the token that ends a text has none."""
@@ -115,12 +115,12 @@ class Characters(Tokenizer):
 
     def _look_up(self, pieces: Sequence[str]) -> np.ndarray:
         if unknown := sorted(set(pieces) - set(self.ids)):
-            listed = "".join(unknown) if self.unit == "characters" else " ".join(unknown)
-            known = "".join(self.pieces) if self.unit == "characters" else " ".join(self.pieces)
+            between = "" if self.unit == "characters" else " "
             raise ValueError(
                 f"The model was built on a text without these {self.unit}; leave them out, train "
                 'on a text that has them, or with tokenizer="bytes" or "bpe", which know all '
-                f"texts. Known: {known!r:.200}. Received: {listed!r:.200}"
+                f"texts. Known: {between.join(self.pieces)!r:.200}. "
+                f"Received: {between.join(unknown)!r:.200}"
             )
         return np.array([self.ids[piece] for piece in pieces], "int32")
 
@@ -150,14 +150,10 @@ class Words(Characters):
         """As in the base."""
         return self._look_up(Words.split(text))
 
-    def around_masks(self, pieces: list[str]) -> list[str]:
-        """As in the base: a mask is a word, next to which a blank goes without saying."""
-        *others, last = pieces
-        others = [re.sub(r"(?<=\w) \Z", "", piece) for piece in others]
-        first, *others = [*others, last]
-        others = [re.sub(r"\A (?=\w)", "", piece) for piece in others]
-        between = ["" if piece == " " else piece for piece in others[:-1]]
-        return [first, *between, *others[-1:]]
+    def beside_masks(self, text: str) -> str:
+        """As in the base: a mask is a word, and a blank between two words goes without saying."""
+        mask = re.escape(MASK)
+        return re.sub(rf"(?<=\w) (?={mask})|(?<={mask}) (?=\w|{mask})", "", text)
 
     def join(self, pieces: Sequence[str]) -> str:
         """As in the base."""
@@ -185,7 +181,7 @@ class Bytes(Tokenizer):
 
     def encode(self, text: str) -> np.ndarray:
         """As in the base."""
-        return np.frombuffer(text.encode("utf-8"), "uint8").astype("int32")
+        return np.frombuffer(_utf8(text), "uint8").astype("int32")
 
     def join(self, pieces: Sequence[bytes]) -> str:
         """As in the base; a character that is cut off at the end is left out."""
@@ -225,12 +221,22 @@ class BytePairs(Bytes):
 
     def encode(self, text: str) -> np.ndarray:
         """As in the base."""
+        _utf8(text)  # of what is none the package says nothing that helps
         return np.array(self.tokenizer.encode(text).ids, "int32")
 
-    def around_masks(self, pieces: list[str]) -> list[str]:
+    def beside_masks(self, text: str) -> str:
         """As in the base: a token that begins a word has the blank before it."""
-        *others, last = pieces
-        return [*(piece.removesuffix(" ") for piece in others), last]
+        return text.replace(f" {MASK}", MASK)
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            "Text is whole characters, and a surrogate is half of one; on a command line it stands "
+            f"for bytes that are not UTF-8. Received: {text!r:.80}"
+        ) from error
 
 
 def _letters() -> dict[str, int]:

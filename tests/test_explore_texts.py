@@ -135,6 +135,7 @@ def test_surprise_is_a_colour_and_the_likeliest_are_bars(tmp_path):
             np.testing.assert_allclose(widths[came], 0.5 ** bits[place])
             assert f": {bits[place]:.1f} bits" in axes.get_title()
         assert colours.count(to_rgb("C1")) == (place < 18)
+        assert len(widths) == 4 + (place < 18 and came == 4)
     assert panels[1].get_title().startswith("11, after no␣dog␣saw↵\n")
 
 
@@ -144,8 +145,15 @@ def test_by_default_the_greatest_surprises_are_shown():
 
 
 def test_lines_of_cells():
-    found = texts.cells(["ab", "↵", "床", "x" * 77, "yy"], [False, True, False, False, False])
+    found = texts.cells(["ab", "↵", "床", "x" * 77, "Ａ"], [False, True, False, False, False])
     assert found.tolist() == [[0, 0, 2], [0, 2, 1], [1, 0, 2], [1, 2, 77], [2, 0, 2]]
+    assert texts.cells(["x" * 79, "y"], [False, False])[1].tolist() == [0, 79, 1], "the last column"
+
+
+def test_titles_have_the_end_of_what_came_before():
+    assert texts._end_of("xx before a long\ntext", str) == "x␣before␣a␣long↵text"
+    assert texts._end_of("xxx床床床", lambda c: c.replace("床", "U+5E8A")) == "xx" + 3 * "U+5E8A"
+    assert texts._end_of("", str) == "nothing"
 
 
 # Words -----------------------------------------------------------------------------------------
@@ -194,6 +202,10 @@ class Both(TextModel):
     [
         (lambda: explore.attention(built("char_rnn"), "a"), "no attention.*`gpt`.*`char_rnn`"),
         (lambda: explore.attention(built(), "a" * 25), "at most 24 characters.*Received: 25"),
+        (
+            lambda: explore.attention(built(sequence_length=99), "a" * 65),
+            "at most 64 characters.*Received: 65",
+        ),
         (lambda: explore.attention(built(), ""), "not empty. Received: ''"),
         (lambda: explore.attention(built(), "a", path="a.jpg"), "ending in .png or .html"),
         (lambda: explore.attention(tiny("vae"), "a"), "models of text.*Received: VAE vae"),

@@ -413,6 +413,15 @@ def test_bits_a_character_are_of_every_character_once(writer):
     assert table.rows[0].samples == len(nll) and table.rows[0].split == "validation"
 
 
+def test_a_text_that_is_shorter_than_a_window_is_measured(writer):
+    model, _ = writer
+    ids = model.codec.encode("the cat")
+    log_p = tf.nn.log_softmax(model(ids[None, :-1]))[0].numpy()
+    nll, characters = model.text_nll(["the cat"])
+    assert characters == 6 < model.sequence_length
+    np.testing.assert_allclose(nll, -log_p[np.arange(6), ids[1:]], atol=1e-5)
+
+
 def test_texts_are_measured(writer, tmp_path):
     model, parts = writer
     copied = parts.train.text[10:60]

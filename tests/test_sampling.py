@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -58,6 +59,26 @@ def test_frequencies_are_those_of_the_truncated_softmax(options, expected):
     assert chi_square < 20.6  # exceeded once in a thousand times at 5 degrees of freedom
 
 
+@pytest.mark.parametrize("kept", [{}, {"top_k": 2}, {"top_p": 0.7}])
+def test_no_chance_draws_what_has_none(kept):
+    """Neither the least of uniform numbers nor the largest."""
+    logits = tf.constant([[-np.inf, 0.4, 0.6, -3.0]] * 2)
+    uniform = tf.constant([0.0, np.nextafter(1, 0, dtype="float32")])
+    numbers = {"temperature": 1.0, "top_k": 4, "top_p": 1.0, **kept}
+    numbers = {name: tf.constant(value) for name, value in numbers.items()}
+    first, last = sampling.next_tokens(logits, uniform, **numbers).numpy()
+    assert (first, last) == ((2, 1) if kept else (1, 3))
+
+
+def test_compiled_sums_draw_nothing_that_was_cut_off():
+    logits = np.random.default_rng(0).normal(size=(200, 2000)).astype("float32")
+    uniform = np.full(200, np.nextafter(1, 0, dtype="float32"))
+    draw = tf.function(sampling.next_tokens, jit_compile=True)
+    found = draw(logits, uniform, tf.constant(1.0), tf.constant(700), tf.constant(1.0)).numpy()
+    rank = (logits > np.take_along_axis(logits, found[:, None], 1)).sum(1)
+    assert (rank < 700).all()
+
+
 def test_of_equal_tokens_as_many_are_kept_as_asked():
     found = np.bincount(draw(np.zeros(6, "float32"), top_k=3), minlength=6)
     assert (found > 0).sum() == 3
@@ -103,7 +124,12 @@ def columns(prompts):
 PROMPTS = [[0], [1, 2], [2, 0, 1]]
 
 
-def test_a_beam_search_that_is_wide_enough_finds_the_best_of_all_texts():
+@pytest.mark.parametrize("more", [-1.0, 0.0, 0.7, 1.4])
+def test_a_beam_search_that_is_wide_enough_finds_the_best_of_all_texts(more, monkeypatch):
+    """Of texts that end (with `more` they do sooner) and of those that do not."""
+    monkeypatch.setattr(
+        sys.modules[__name__], "TABLE", TABLE + np.float32(more) * np.eye(V, dtype="float32")[END]
+    )
     found, means = sampling.beam_search(
         step, start(4 * 64), *columns(PROMPTS), tf.constant(LENGTH), END, 64
     )
@@ -133,13 +159,32 @@ def test_a_narrow_beam_search_keeps_the_k_best_of_each_step(k):
         assert found.numpy()[:LENGTH, i].tolist() == beams[0]
 
 
-def test_writing_keeps_prompts_and_ends_when_all_have_ended():
-    """Greedy, with a penalty: as a plain loop over one text does it."""
-    numbers = {"temperature": 0.0, "top_k": V, "top_p": 1.0, "repetition_penalty": 1.5}
-    numbers = {name: tf.constant(value) for name, value in numbers.items()}
-    ids, lengths = columns(PROMPTS)
+def greedy(penalty):
+    numbers = {"temperature": 0.0, "top_k": V, "top_p": 1.0, "repetition_penalty": penalty}
+    return {name: tf.constant(value) for name, value in numbers.items()}
+
+
+@pytest.mark.parametrize(
+    ("prompts", "last"),
+    [([[0], [2]], [2, 1, 0, END, 0, 0, 0, 0]), ([[1, END, 2]], [1, END, 2, 1, 0, END, 0, 0])],
+)
+def test_writing_ends_when_all_have_ended(prompts, last):
+    """And not before: an end within a prompt is none."""
+    after = tf.constant([END, 0, 1, 1])  # what has ended would go on
+    ids, lengths = columns(prompts)
     found = sampling.write(
-        step, start(4), ids, lengths, tf.constant(LENGTH), tf.zeros(ids.shape), V, END, **numbers
+        lambda ids, states: (tf.one_hot(tf.gather(after, ids), V), states), (), ids, lengths,
+        tf.constant(8), tf.zeros(ids.shape), V, END, **greedy(1.0),
+    ).numpy()  # fmt: skip
+    assert found[:, len(prompts) - 1].tolist() == last
+
+
+def test_writing_keeps_prompts():
+    """Greedy, with a penalty: as a plain loop over one text does it."""
+    ids, lengths = columns(PROMPTS)
+    states, numbers = start(4), greedy(1.5)
+    found = sampling.write(
+        step, states, ids, lengths, tf.constant(LENGTH), tf.zeros(ids.shape), V, END, **numbers
     ).numpy()
     assert (found[LENGTH:] == 0).all(), "nothing is written from max_length on"
     for i, prompt in enumerate(PROMPTS):
@@ -167,6 +212,7 @@ def test_texts_end_before_the_first_stop_string():
         {"temperature": float("nan")},
         {"top_k": 0},
         {"top_k": 2.5},
+        {"top_k": True},
         {"top_p": 0.0},
         {"top_p": 1.1},
         {"repetition_penalty": 0},
@@ -180,6 +226,11 @@ def test_options_are_checked(options):
     name = [*options][0]
     with pytest.raises(ValueError, match=f"{name}.*Received: {name}="):
         sampling.Options(**options)
+
+
+def test_the_ends_of_their_ranges_are_options():
+    sampling.Options(temperature=0, top_k=1, top_p=1, repetition_penalty=0.1, num_beams=1)
+    sampling.Options(num_beams=2, temperature=1.0, stop=("a", "b"))
 
 
 # Filling masked places ---------------------------------------------------------------------------
@@ -242,6 +293,11 @@ def test_places_that_know_nothing_of_each_other_are_drawn_as_asked(options, expe
     """Whatever the order: the likely tokens, which come first, are not drawn more often."""
     filled, _ = fill(same_everywhere, np.ones((1000, 8), bool), 8, **options)
     np.testing.assert_allclose(np.bincount(filled.ravel(), minlength=6) / 8000, expected, atol=0.02)
+
+
+def test_of_places_that_are_as_certain_the_first_comes_first():
+    _, seen = fill(same_everywhere, np.ones((1, 5), bool), 5, temperature=0.0)
+    assert [(ids[0] != MASK).tolist() for ids in seen] == np.tri(5, 5, -1, dtype=bool).tolist()
 
 
 def test_windows_begin_with_half_of_what_is_there():

@@ -14,6 +14,7 @@ TEXTS = [
     "é <|endoftext|> \U0001d11e 🙂 ا",
     " a  b",
     "c ",
+    "caf\u00e9 cafe\u0301 x\u0301 y\r\n\rz\u2028\ufeff\0 👩\u200d👧 2²",
 ]
 
 
@@ -40,6 +41,9 @@ def test_documents_are_kept_apart(kind):
     texts = ["a b", "", "b\na"]
     several = tokenizers.load(kind, tokenizers.learn(kind, texts, [], 300))
     assert several.end == several.num_tokens - 1
+    assert several.decode([several.end, *several.encode("a b"), several.end]) == "a b"
+    two = tokenizers.learn(kind, texts[::2], [], 300)
+    assert tokenizers.load(kind, two).end is not None
     ids = several.encode_documents(texts)
     assert np.flatnonzero(ids == several.end).tolist() == [
         0, 1 + len(several.encode("a b")), 2 + len(several.encode("a b")), len(ids) - 1
@@ -53,6 +57,11 @@ def test_some_know_all_texts(kind):
     tokenizer = tokenizers.load(kind, tokenizers.learn(kind, ["the cat the cat"], [], 300))
     for text in TEXTS:
         assert tokenizer.decode(tokenizer.encode(text)) == text
+    codes = np.random.default_rng(0).permutation(0x110000)[:3000].tolist()
+    anything = "".join(chr(code) for code in codes if not 0xD800 <= code < 0xE000)
+    assert tokenizer.decode(tokenizer.encode(anything)) == anything
+    with pytest.raises(ValueError, match=r"surrogate.*Received: 'a\\udce9'"):
+        tokenizer.encode("a\udce9")
     euro = tokenizer.encode("1 €")
     assert tokenizer.decode(euro[:-1]) == "1 ", "half a character is none"
     assert tokenizer.decode([*euro[:-1], *tokenizer.encode("!")]) == "1 \ufffd!"
@@ -116,9 +125,10 @@ def test_masks_take_the_place_of_tokens(kind):
         assert ids.tolist() == [*tokenizer.encode("the "), mask, *tokenizer.encode(" sat")]
     if kind == "words":
         assert ids.tolist() == [*tokenizer.encode("the"), mask, *tokenizer.encode("sat")]
-        assert tokenizer.encode_masked("[MASK] [MASK] , [MASK]", mask).tolist() == [
-            mask, mask, *tokenizer.encode(" , "), mask
-        ]  # fmt: skip
+        for between in (" , ", " cat "):
+            ids = tokenizer.encode_masked(f"[MASK] [MASK]{between}[MASK]", mask).tolist()
+            kept = between.replace(" cat ", "cat")  # a word has no blanks of its own
+            assert ids == [mask, mask, *tokenizer.encode(kept), mask]
     if kind == "bpe":
         assert ids.tolist() == [*tokenizer.encode("the"), mask, *tokenizer.encode(" sat")]
     assert tokenizer.encode_masked("the cat", mask).tolist() == tokenizer.encode("the cat").tolist()

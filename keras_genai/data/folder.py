@@ -258,14 +258,19 @@ def load_folder(path: Path, on_bad: str = "raise") -> Dataset:
             f"classes, or the parts train, validation and test. Received: no image in {empty[0]}"
         )
     others = sum(listing.others for listing in listings.values())
-    if others:
-        say(f"{name}: {others} other file{'s' if others > 1 else ''} left aside.")
+    mention_others(name, others)
     if on_bad == "skip":
         listings = _readable(listings, root, name)
     else:
         _refuse_empty(listings)
     sources = _sources(listings, root, name)
     return Dataset(name, sources["train"], sources.get("validation"), sources.get("test"))
+
+
+def mention_others(name: str, count: int) -> None:
+    """Says how many files of a folder are none of those that are read, if there are any."""
+    if count:
+        say(f"{name}: {count} other file{'s' if count > 1 else ''} left aside.")
 
 
 def _readable(listings: dict[str, Listing], root: str, name: str) -> dict[str, Listing]:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_genai.data.base import DataError, Dataset, Source, cut_point
-from keras_genai.data.folder import parts_of, walk
+from keras_genai.data.folder import mention_others, parts_of, walk
 
 
 class TextSource(Source):
@@ -28,6 +28,8 @@ class TextSource(Source):
 
     def __init__(self, documents: list[str], *, name: str) -> None:
         self.documents, self.name = documents, name
+        for i, document in enumerate(documents):
+            _check_characters(document, f"text {i} of {name}")
         if not any(documents):
             raise DataError(
                 "Text must have at least one character. "
@@ -51,16 +53,15 @@ class TextSource(Source):
 
         A single document is cut where the share is reached.
         """
+        kept = cut_point(sum(map(len, self.documents)), fraction, self.name)
+        if not fraction:
+            return self, None
         if len(self.documents) == 1:
             text = self.documents[0]
-            kept = cut_point(len(text), fraction, self.name)
             parts = [text[:kept]], [text[kept:]]
         else:
-            kept = cut_point(len(self.documents), fraction, self.name)
-            kept = self._documents_kept(fraction) if fraction else kept
+            kept = self._documents_kept(fraction)
             parts = self.documents[:kept], self.documents[kept:]
-        if not any(parts[1]):
-            return self, None
         train, validation = (TextSource(part, name=self.name) for part in parts)
         return train, validation
 
@@ -68,18 +69,32 @@ class TextSource(Source):
         """As many documents as hold the first 1 - `fraction` of the characters; leaves one."""
         ends = np.cumsum([len(document) for document in self.documents])
         kept = int(np.searchsorted(ends, ends[-1] * (1 - fraction), side="left")) + 1
-        return min(max(kept, 1), len(self.documents) - 1)
+        return min(kept, len(self.documents) - 1)
 
     def _fingerprint(self) -> str:
         digest = hashlib.sha256()
         for document in self.documents:
-            digest.update(document.encode("utf-8", "surrogatepass") + b"\0")
+            digest.update(document.encode("utf-8") + b"\0")
         return digest.hexdigest()[:12]
+
+
+def _check_characters(text: str, where: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(
+            "Text is whole characters, and a surrogate is half of one, which no file can hold; "
+            'text.encode("utf-8", "replace").decode() has ? in its place. '
+            f"Received: {text[error.start]!r} at character {error.start} of {where}"
+        ) from error
 
 
 def read_text(path: Path) -> str:
     """A UTF-8 file, its line ends as in Python."""
-    hint = "Convert the file, for example with `iconv -f latin1 -t utf-8`"
+    hint = (
+        "Convert the file from what it is in, for example with `iconv -f latin1 -t utf-8`, of "
+        "Chinese with `-f gb18030` or `-f big5`"
+    )
     text = decode(path.read_bytes(), str(path), hint)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -106,7 +121,7 @@ def load_file(path: Path) -> Dataset:
 
 def load_folder(path: Path) -> Dataset:
     """The `.txt` and `.py` files of a folder, each a document; subfolders may be its parts."""
-    name, sources = path.resolve().name, {}
+    name, sources, others = path.resolve().name, {}, 0
     for part, folder in parts_of(path).items():
         files = text_files(Path(folder))
         if not files:
@@ -115,6 +130,8 @@ def load_folder(path: Path) -> Dataset:
                 f"the parts train, validation and test. Received: none in {folder}"
             )
         sources[part] = TextSource([read_text(file) for file in files], name=name)
+        others += len(walk(folder)) - len(files)
+    mention_others(name, others)
     return Dataset(name, **sources)
 
 

@@ -8,7 +8,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from keras_genai.explore.figures import DPI, check_path, draw_sheet, finish, sheet_figure
-from keras_genai.explore.space import LatentSpace, checked_images, conditions, image_model
+from keras_genai.explore.space import LatentSpace, checked_images, conditions, model_of
 
 ACTIVE = 0.01  # of a unit whose prior has a variance of 1
 MOST_RECONSTRUCTED = 20
@@ -32,7 +32,7 @@ def reconstructions(
         ValueError: If the model reconstructs nothing, or the images do not fit it.
     """
     check_path(path, ".png")
-    model = image_model(model)
+    model = model_of("image", model)
     if not hasattr(model, "reconstruct"):
         raise ValueError(
             "Only autoencoders reconstruct images: take a model with a method `reconstruct`. "

@@ -22,7 +22,7 @@ from keras_genai.explore.figures import (
     show,
     with_colours,
 )
-from keras_genai.explore.space import checked_images, image_model
+from keras_genai.explore.space import checked_images, model_of
 from keras_genai.models.base import fold
 
 MOST_MAPS = 64
@@ -60,7 +60,7 @@ def feature_maps(
             published entry leaves it out, or the image does not fit.
     """
     check_path(path, ".png")
-    model = image_model(model)
+    model = model_of("image", model)
     net = _network(model, network)
     x = checked_images(model, image, at_most=1)
     found = _layer(net, layer)
@@ -128,7 +128,7 @@ def saliency(
             published entry leaves it out, or the images do not fit.
     """
     check_path(path, ".png")
-    model = image_model(model)
+    model = model_of("image", model)
     net = _network(model, network)
     images = checked_images(model, images, at_most=MOST_IMAGES)
     x = to_model(images)

@@ -14,35 +14,25 @@ from keras_genai.models.image_model import ImageModel
 CHUNK = 256  # latents decoded at a time
 
 
-def loaded(model: Any) -> Any:
-    """A model, as given or, by what `zoo.load` takes, loaded."""
-    if isinstance(model, str | os.PathLike):
-        from keras_genai import zoo
-
-        return zoo.load(model)
-    return model
-
-
-def called(model: Any) -> str:
-    """What messages call any object that should be a model."""
-    return f"{type(model).__name__} {getattr(model, 'recipe', None) or ''}".strip()
-
-
-def image_model(model: Any) -> Any:
-    """A built model of images: as given, or loaded.
+def model_of(modality: str, model: Any) -> Any:
+    """A built model of a modality: as given, or loaded.
 
     Args:
+        modality: "image" or "text".
         model: A model, or what `zoo.load` takes.
 
     Raises:
-        ValueError: If it is not one of images, or not built.
+        ValueError: If it is none of this modality, or not built.
     """
-    model = loaded(model)
-    if not isinstance(model, ImageModel):
+    if isinstance(model, str | os.PathLike):
+        from keras_genai import zoo
+
+        model = zoo.load(model)
+    if getattr(model, "modality", None) != modality:
         raise ValueError(
-            "Only models of images can be looked into here, a model from zoo.get, or a path or "
-            "name that zoo.load takes; for models of text there are `attention` and "
-            f"`next_tokens`. Received: {called(model)}"
+            "This takes a model from zoo.get, or a path or name that zoo.load takes: models of "
+            "images, but for `attention` and `next_tokens`, which take models of text. "
+            f"Received: {type(model).__name__} {getattr(model, 'recipe', None) or ''}".strip()
         )
     model.need_networks()
     return model
@@ -65,7 +55,7 @@ def held_out(
     Raises:
         ValueError: If the data do not fit the model, or cannot be read in any order.
     """
-    model = image_model(model)
+    model = model_of("image", model)
     parts = model.open_data(data)
     held = next(part for part in (parts.test, parts.validation, parts.train) if part is not None)
     if not held.exact:
@@ -185,7 +175,7 @@ class LatentSpace:
     """
 
     def __init__(self, model: Any):
-        self.model = image_model(model)
+        self.model = model_of("image", model)
         draws = type(self.model).draw is not ImageModel.draw
         self.encodes = hasattr(self.model, "encode") and hasattr(self.model, "decode")
         if not draws and not self.encodes:

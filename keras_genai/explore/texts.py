@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 
 from keras_genai.explore.figures import DPI, check_path, coloured, finish_words
-from keras_genai.explore.space import called, loaded
+from keras_genai.explore.space import model_of
 from keras_genai.models.text_model import TextModel
 from keras_genai.tokenizers import END
 
@@ -45,7 +45,7 @@ def attention(model: Any, text: str, *, path: str | os.PathLike | None = None) -
             characters or words.
     """
     check_path(path, ".png", ".html")
-    model = text_model(model)
+    model = model_of("text", model)
     network, blocks = _attending(model)
     ids = _encoded(model, text, min(MOST_SEEN, model.sequence_length))
     shares = shares_of(network, blocks, ids)
@@ -83,7 +83,7 @@ def next_tokens(
             or has unknown characters or words.
     """
     check_path(path, ".png", ".html")
-    model = text_model(model)
+    model = model_of("text", model)
     ids = _encoded(model, text, MOST_READ)
     if not isinstance(k, int | np.integer) or k < 1:
         raise ValueError(f"`k` is a positive whole number of tokens. Received: k={k!r}")
@@ -100,25 +100,6 @@ def next_tokens(
         return _draw_next(ids, bits, places, before, log_p, likeliest, labels)
 
     return finish_words(draw, text + "".join(names.values()), path)
-
-
-def text_model(model: Any) -> Any:
-    """A built model of text: as given, or loaded.
-
-    Args:
-        model: A model, or what `zoo.load` takes.
-
-    Raises:
-        ValueError: If it is not one of text, or not built.
-    """
-    model = loaded(model)
-    if not isinstance(model, TextModel):
-        raise ValueError(
-            "Only models of text can be looked into here: a model from zoo.get, or a path or name "
-            f"that zoo.load takes. Received: {called(model)}"
-        )
-    model.need_networks()
-    return model
 
 
 def shares_of(network: keras.Model, blocks: Sequence[Any], ids: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from keras_genai.explore.space import (
     along_arc,
     along_line,
     checked_images,
-    image_model,
+    model_of,
 )
 
 SHOWN = 3  # images of a group in a picture of sums
@@ -237,7 +237,7 @@ def between_classes(
     """
     check_path(path, ".png", ".gif")
     _check_steps(steps)
-    model = image_model(model)
+    model = model_of("image", model)
     if not model.takes_labels:
         raise ValueError(
             "Only a model that takes labels has images between two classes; `interpolate` goes "

@@ -55,7 +55,8 @@ def bleu(samples: Sequence[str], references: Sequence[str]) -> tuple[float, str]
     """Corpus BLEU in percent, as SacreBLEU computes it by default.
 
     Papineni et al. 2002, https://aclanthology.org/P02-1040; Post 2018,
-    https://arxiv.org/abs/1804.08771.
+    https://arxiv.org/abs/1804.08771. Its words are what blanks and punctuation divide: it is of
+    little use for Chinese or Japanese.
 
     Args:
         samples: texts.
@@ -75,7 +76,8 @@ def rouge(
 ) -> dict[str, float]:
     """ROUGE-1, ROUGE-2 and ROUGE-L: mean F-measures in 0..1, by Google's `rouge-score`.
 
-    Lin 2004, https://aclanthology.org/W04-1013.
+    Lin 2004, https://aclanthology.org/W04-1013. That package knows the letters a to z and digits
+    alone: for texts in another alphabet all is 0.
 
     Args:
         samples: texts.
@@ -121,7 +123,8 @@ def self_bleu(
     """How much samples repeat each other: the mean BLEU-n of each against all others, in 0..1.
 
     Zhu et al. 2018, https://arxiv.org/abs/1802.01886 (Texygen), with equal weights for 1- to
-    n-grams and Chen and Cherry's smoothing method 1 (an order without any match counts as 0.1).
+    n-grams and Chen and Cherry's smoothing method 1 (an order without any match counts as 0.1;
+    NLTK gives 0 where not even a word matches).
     It grows with the number of samples and depends on their length, so both are fixed: all are
     cut to one length, and there is no brevity penalty.
 
@@ -162,8 +165,9 @@ def distinct_n(
 ) -> float:
     """The share of different n-grams among all n-grams of the samples: 1 if none occurs twice.
 
-    Li et al. 2016, https://arxiv.org/abs/1510.03055. It falls with the amount of text, so that
-    both the number of samples and their length are fixed.
+    After Li et al. 2016, https://arxiv.org/abs/1510.03055, who divide by the number of words in
+    place of that of n-grams: their number is (num_tokens - n + 1) / num_tokens of this one. It
+    falls with the amount of text, so that both the number of samples and their length are fixed.
 
     Args:
         samples: texts; the first `num_samples` count.

@@ -133,8 +133,9 @@ class TextModel(GenerativeModel):
         if len(ids) <= self.sequence_length:
             unit = self.codec.unit
             raise ValueError(
-                f"The text is shorter than one window of {self.sequence_length} {unit}: use more "
-                "text or a smaller sequence_length. "
+                f"The text is shorter than one window of {self.sequence_length} {unit}, or a part "
+                "of it is that is held back: use more text, a smaller sequence_length or a larger "
+                "validation_split. "
                 f"Received: {len(ids)} {unit} in {source.name}"
             )
         return TextWindows(source, ids, self.sequence_length)
@@ -278,7 +279,7 @@ class TextModel(GenerativeModel):
         if self.codec.end is None:
             characters -= 1 + len(self.codec.decode(ids[:1]))
         whole = (len(ids) - 1) // length
-        windows = np.lib.stride_tricks.sliding_window_view(ids, length + 1)[::length][:whole]
+        windows = ids[np.arange(whole)[:, None] * length + np.arange(length + 1)]
         batches = [windows[i : i + 64] for i in range(0, whole, 64)]
         if len(rest := ids[whole * length :]) > 1:
             batches.append(rest[None])

@@ -275,10 +275,10 @@ def test_streams_have_no_length_and_no_split():
 
 
 def test_a_text_file(tmp_path):
-    (tmp_path / "a.txt").write_bytes("\ufeffeins\r\nzwei ü\n".encode())
+    (tmp_path / "a.txt").write_bytes("\ufeffeins\r\nzwei ü\r\rdrei\n".encode())
     source = data.load(tmp_path / "a.txt", modality="text").train
     assert source.modality == "text"
-    assert source.text == "eins\nzwei ü\n"
+    assert source.text == "eins\nzwei ü\n\ndrei\n"
     assert source.documents == [source.text]
     assert source.name == "a.txt"
 
@@ -297,15 +297,24 @@ def test_a_list_of_texts_is_cut_between_documents():
     assert dataset.validation.documents == texts[2:]
     assert dataset.train.text == "a" * 50 + "\n" + "b" * 30
     assert dataset.train.arrays(1)["text"].tolist() == ["a" * 50]
-    assert len(data.load(["x" * 9, "y"], validation_split=0.5).train) == 1
+    for texts in (["x" * 9, "y"], ["x", "y" * 9]):
+        for share in (0.1, 0.5, 0.9):
+            parts = data.load(texts, validation_split=share)
+            assert (parts.train.documents, parts.validation.documents) == (texts[:1], texts[1:])
+    # The document at the border stays: training keeps at least 8 of 10 characters.
+    parts = data.load(["x" * 7, "y", "z", "z"], validation_split=0.2)
+    assert parts.validation.documents == ["z", "z"]
+    with pytest.raises(DataError, match="at least one character. Received: 1 empty"):
+        data.load(["a text", ""], validation_split=0.1)
 
 
-def test_a_folder_of_texts(tmp_path):
+def test_a_folder_of_texts(tmp_path, capsys):
     for i, name in enumerate(("b.py", "a.txt", ".hidden.txt", "c.md")):
         (tmp_path / name).write_text(f"text {i}")
     for modality in ("text", None):
         source = data.load(tmp_path, modality=modality).train
         assert source.documents == ["text 1", "text 0"]
+        assert f"{tmp_path.name}: 1 other file left aside." in capsys.readouterr().out
     os.remove(tmp_path / "a.txt")
     assert data.load(tmp_path / "b.py").train.documents == ["text 0"]
     os.remove(tmp_path / "b.py")
@@ -332,8 +341,11 @@ def test_a_tf_data_dataset_of_strings():
 
 def test_bad_text_is_refused(tmp_path):
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9 noir")
-    with pytest.raises(DataError, match=r"UTF-8.*Received: byte 0xe9 at offset 3 of .*latin\.txt"):
+    message = r"UTF-8.*latin1.*gb18030.*Received: byte 0xe9 at offset 3 of .*latin\.txt"
+    with pytest.raises(DataError, match=message):
         data.load(tmp_path / "latin.txt")
+    with pytest.raises(DataError, match=r"surrogate.*Received: '\\ud83d' at character 2 of text 1"):
+        data.load(["whole 🙂", "a \ud83d"])
     (tmp_path / "empty.txt").write_text("")
     for source in (tmp_path / "empty.txt", ["", ""]):
         with pytest.raises(DataError, match=r"at least one character\. Received: \d empty"):

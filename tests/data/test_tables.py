@@ -99,6 +99,8 @@ def test_a_long_text_in_a_csv_file(tmp_path):
         ("a.jsonl", '\n["text"]\n', {}, r"one JSON object.*Received: \['text'\] on line 2 of"),
         ("a.jsonl", '{"text": "a"}\n{"a": 1}\n', {}, "has a text.*Received: text=None on line 2"),
         ("a.jsonl", '{"text": "a", "b": [{}]}', {}, r"`control=`.*Received: b=\[\{\}\] on line 1"),
+        ("a.jsonl", '{"text": "a", "b": true}', {}, r"`control=`.*Received: b=True on line 1"),
+        ("a.jsonl", '{"text": "\\ud83d"}', {}, r"surrogate.*Received: '\\ud83d' at character 0"),
         ("a.jsonl", '{"text": "a"}', {"columns": ["text"]}, "leave out `columns`.*Received: col"),
     ],
 )
