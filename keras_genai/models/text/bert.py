@@ -159,6 +159,7 @@ class BERT(MaskedTextModel):
     """
 
     loss_names = ("accuracy",)
+    fixed_by_weights = (*MaskedTextModel.fixed_by_weights, "num_heads")
 
     def __init__(
         self,

@@ -179,6 +179,8 @@ class GPT(TextModel):
         seed: Fixes weights, dropout and data order.
     """
 
+    fixed_by_weights = (*TextModel.fixed_by_weights, "num_heads")
+
     def __init__(
         self,
         vocabulary=None,
