@@ -75,10 +75,11 @@ class AdamW(Adam):
 
     Decoupled Weight Decay Regularization. Loshchilov, Hutter, 2017,
     https://arxiv.org/abs/1711.05101: a kernel W becomes (1 - learning_rate weight_decay) W before
-    Adam's step (algorithm 2 with their eta_t alpha as learning_rate). Biases, the normalisations'
-    scales and embeddings stay as they are: their size is no measure of how much a network
-    remembers. LoRA's two matrices shrink as in Hu et al., 2021, table 11, which draws the model to
-    where fine-tuning began. The choice follows from names, so that a loaded optimizer makes it too.
+    Adam's step. That is algorithm 2 with eta_t alpha as learning_rate, and lambda / alpha as
+    weight_decay: a higher rate also shrinks more. Biases, the normalisations' scales and embeddings
+    stay as they are: their size is no measure of how much a network remembers. LoRA's two matrices
+    shrink as in Hu et al., 2021, table 11, which draws the model to where fine-tuning began. The
+    choice follows from names, so that a loaded optimizer makes it too.
     """
 
     def _use_weight_decay(self, variable):

@@ -226,9 +226,12 @@ def write(
     def goes_on(t: Any, token: Any, written: Any, states: Any, seen: Any, done: Any) -> Any:
         return (t + 1 < max_length) & ~tf.reduce_all(done)
 
-    # What no step takes has been seen too.
-    read = (tf.range(ids.shape[0]) < start)[:, None, None] & (ids[..., None] == tokens)  # T N V
-    seen = tf.reduce_any(read, axis=0)
+    # What no step takes has been seen too. What a step will take is counted in a column too many.
+    length, n = ids.shape
+    read = tf.where(tf.range(length)[:, None] < start, ids, num_tokens)  # T N
+    rows = tf.broadcast_to(tf.range(n), [length, n])
+    counts = tf.scatter_nd(tf.stack([rows, read], 2), tf.ones_like(read), [n, num_tokens + 1])
+    seen = counts[:, :num_tokens] > 0  # N V
     start = tf.convert_to_tensor(start)
     state = (start, ids[start], tf.identity(ids), states, seen, lengths == 0)
     return tf.while_loop(goes_on, body, state)[2]

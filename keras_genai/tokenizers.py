@@ -87,7 +87,13 @@ class Tokenizer:
         """All documents in one row, int32 `(T,)`: `end` before, between and after them.
 
         Without that token there is a line break between them.
+
+        Raises:
+            ValueError: If they are one string, whose characters would each be a document, or as
+                `encode`.
         """
+        if isinstance(documents, str):
+            raise ValueError(f"Documents are a list of strings. Received: {documents!r:.80}")
         if self.end is None:
             return self.encode("\n".join(documents))
         parts = [np.array([self.end], "int32")]
@@ -107,6 +113,8 @@ class Characters(Tokenizer):
     def read(self, learned: str) -> Sequence[str]:
         """As in the base."""
         self.ids = {piece: i for i, piece in enumerate(learned)}
+        if not 0 < len(learned) == len(self.ids):
+            raise ValueError(learned)  # a second id of a character would never be read
         return learned
 
     def encode(self, text: str) -> np.ndarray:

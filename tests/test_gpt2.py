@@ -170,13 +170,25 @@ def test_other_folders_are_refused(tmp_path):
             zoo.load(folder)
         return folder
 
-    refused("not the configuration of a GPT-2.*Received: ", activation_function="relu")
+    for name, value in {
+        "activation_function": "relu", "layer_norm_epsilon": 1e-6, "scale_attn_weights": False,
+        "scale_attn_by_inverse_layer_idx": True, "tie_word_embeddings": False,
+    }.items():  # fmt: skip
+        refused(f"not the configuration of a GPT-2.*Received: {name}=", **{name: value})
     refused(
         r"ln_f.bias has the shape \(8,\). Received: None", {k: arrays[k] for k in [*arrays][:3]}
     )
     refused(r"wpe.weight has the shape \(13, 8\). Received: \(12, 8\)", n_positions=13)
     refused("not a whole safetensors.*Received: .*I64", {"wte.weight": np.zeros(3, "int64")})
-    folder = refused("n_layer", n_layer=None)
+    folder = refused("a whole number.*Received: num_layers=None", n_layer=None)
+    for name, damaged in (
+        (gpt2.CONFIG, "{"), (gpt2.CONFIG, "[]"), (gpt2.CONFIG, "{}"),
+        (gpt2.TOKENIZER, "{"), (gpt2.TOKENIZER, "{}"), (gpt2.TOKENIZER, '{"model": {"vocab": []}}'),
+    ):  # fmt: skip
+        write_folder(folder, arrays)
+        (folder / name).write_text(damaged)
+        with pytest.raises(ValueError, match=f"not the {name} of a .*Received: "):
+            zoo.load(folder)
     write_folder(folder, arrays)
     whole = (folder / gpt2.WEIGHTS).read_bytes()
     for damaged in (whole[:-1], whole[:100], b"\xff" * 100, b""):

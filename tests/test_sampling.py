@@ -197,6 +197,26 @@ def test_writing_keeps_prompts():
         assert found[: len(text), i].tolist() == text
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_what_no_step_takes_has_been_seen_too(jit_compile):
+    """The likeliest token that a text has not yet, where the first two are read at once."""
+    ids, lengths = columns([[0, 1, 2], [3, 3, 2]])
+    numbers = {"temperature": 0.0, "top_k": V, "top_p": 1.0, "repetition_penalty": 9.0}
+    numbers = {name: tf.constant(value) for name, value in numbers.items()}
+    logits = tf.constant([[4.0, 3.0, 2.0, 1.0]] * 3)
+
+    @tf.function(jit_compile=jit_compile)
+    def written(start):
+        return sampling.write(
+            lambda ids, states: (logits, states), tf.zeros(3), ids, lengths, tf.constant(LENGTH),
+            tf.zeros(ids.shape), V, None, start=start, **numbers,
+        )  # fmt: skip
+
+    found = written(tf.constant(2)).numpy()[:LENGTH]
+    assert found[:, 0].tolist() == [0, 1, 2, 3, 0]
+    assert found[:, 1].tolist() == [3, 3, 2, 0, 1]
+
+
 def test_texts_end_before_the_first_stop_string():
     options = sampling.Options(stop=["\n\n", "the"])
     assert options.cut("the cat\n\nthe dog", 3) == "the cat"

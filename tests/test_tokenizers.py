@@ -98,6 +98,9 @@ def test_what_does_not_fit_is_refused(monkeypatch):
     for kind in ("bytes", "words", "bpe"):
         with pytest.raises(ValueError, match="is not one of.*Received: vocabulary='abc'"):
             tokenizers.load(kind, "abc")
+    for vocabulary in ("", "abca"):
+        with pytest.raises(ValueError, match=f"is not one of.*Received: vocabulary='{vocabulary}'"):
+            tokenizers.load("characters", vocabulary)
 
     def without(name, *rest):
         if name == "tokenizers":

@@ -1,10 +1,11 @@
-"""Causal self-attention, over whole sequences and, for sampling, place by place.
+"""Attention over whole sequences and, for sampling, place by place; positions; a causal block.
 
     attention(Q, K, V) = softmax(Q K^T / sqrt(d)) V                                      equation 1
 
-Attention Is All You Need. Vaswani et al., 2017, https://arxiv.org/abs/1706.03762. A place sees
-itself and what comes before it. Normalisation comes before each of the two parts of a block (Xiong
-et al., 2020, https://arxiv.org/abs/2002.04745), which then trains without a warm-up.
+Attention Is All You Need. Vaswani et al., 2017, https://arxiv.org/abs/1706.03762. `gpt.py` and
+`bert.py` make blocks of their own of it. In `CausalBlock` a place sees itself and what comes before
+it. Normalisation comes before each of its two parts (Xiong et al., 2020,
+https://arxiv.org/abs/2002.04745): it then trains without a warm-up.
 
 Shapes: B batch, T time (places), D width, N heads, d = D / N, S numbers a place, K
 values.
@@ -88,7 +89,7 @@ class Sinusoids(keras.initializers.Initializer):
 
 
 def attention_shares(query, key, visible):
-    """The softmax of equation 1 for each head: what each query takes of each key.
+    """The softmax of equation 1 for each head, the attention weights: of each query and key.
 
     Args:
         query: (B, N, T, d).

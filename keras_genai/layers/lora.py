@@ -7,8 +7,11 @@ Chen, 2021, https://arxiv.org/abs/2106.09685. W is frozen. A begins with normal 
 zeros, so that training begins at exactly what W alone computes. Inputs are rows here: the kernel is
 W^T, `lora_a` A^T (inputs, r) and `lora_b` B^T (r, outputs).
 
+The paper adapts W_q and W_v of each attention, here W_k and the output's W_o are adapted too.
+Queries, keys and values come from one dense layer, so that the three share A and the rank.
+
 A model that can be fine-tuned has the arguments `TUNING`. It makes the dense layers of its
-attention by `dense`, and once its network is made calls `train_only`.
+attention by `dense`, of the ranks that `ranks` says, and once its network is made calls `freeze`.
 """
 
 import math
@@ -31,6 +34,9 @@ class LoRADense(layers.Dense):
         rank: r.
         alpha: alpha; the same for all ranks, so that a learning rate suits them all.
         **kwargs: As in `keras.layers.Dense`.
+
+    Raises:
+        ValueError: If the rank is below 1.
     """
 
     # Keras's own `enable_lora` would not do: `Dense.save_own_variables` (3.15) writes the sum as
@@ -38,6 +44,8 @@ class LoRADense(layers.Dense):
 
     def __init__(self, units, rank, alpha=ALPHA, **kwargs):
         super().__init__(units, **kwargs)
+        if rank < 1:
+            raise ValueError(f"`rank` is at least 1; `Dense` has no LoRA. Received: rank={rank}")
         self.rank, self.alpha = rank, alpha
 
     def build(self, input_shape):
@@ -98,14 +106,30 @@ def check_tuning(num_layers, width, trainable_blocks, lora_rank):
         )
 
 
-def train_only(network, kept=()):
-    """Freezes the weights of a network that are neither LoRA's nor of the layers `kept`.
+def ranks(num_layers, trainable_blocks, lora_rank):
+    """The rank of each block's LoRA, 0 for none: the last ones, which are trained, need none."""
+    trained = trainable_blocks or 0
+    return [lora_rank] * (num_layers - trained) + [0] * trained
+
+
+def freeze(network, block, trainable_blocks, lora_rank):
+    """Freezes what fine-tuning leaves as it is; where there is none, nothing.
 
     To be called once, before there is an optimizer, which then keeps nothing for frozen weights.
+
+    Args:
+        network: Layers one after another.
+        block: The class of its blocks.
+        trainable_blocks: How many of the last blocks are trained, with all layers after them.
+        lora_rank: 0 for no LoRA.
 
     Returns:
         How many numbers are frozen.
     """
+    if trainable_blocks is None and not lora_rank:
+        return 0
+    blocks = [i for i, layer in enumerate(network.layers) if isinstance(layer, block)]
+    kept = network.layers[blocks[-trainable_blocks] :] if trainable_blocks else ()
     trained = {id(v) for layer in kept for v in layer.weights}
     frozen = [v for v in network.trainable_weights if id(v) not in trained and v.name not in NAMES]
     for variable in frozen:

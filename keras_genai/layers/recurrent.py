@@ -58,7 +58,6 @@ def _gru(x, kernel, bias):
         return tf.TensorArray(x.dtype, steps)
 
     def forward(t, h, states, gates, candidates, products):
-        # Not x[t, :, a:b]: XLA takes the wrong columns without a word.
         # x[t, :, a:b] would be one slice, but of it XLA takes the wrong columns without a word.
         from_x, from_h = x[t], tf.matmul(h, kernel) + bias  # B 3H
         zr = tf.sigmoid(from_x[:, : 2 * units] + from_h[:, : 2 * units])

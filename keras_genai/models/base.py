@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import numbers
 import os
 import random
 import secrets
@@ -151,6 +152,9 @@ class GenerativeModel(keras.Model):
     from_data: tuple[str, ...] = ()
     # Networks that published weights leave out: neither generating nor encoding needs them.
     training_only: tuple[str, ...] = ()
+    # Constructor arguments of another value with which weights would still fit, and mean another
+    # thing.
+    fixed_by_weights: tuple[str, ...] = ()
     # Numbers among the networks' weights that fine-tuning leaves as they are.
     num_frozen = 0
     # How much of a network's moving average is kept a step; 0 keeps no average.
@@ -654,9 +658,15 @@ class GenerativeModel(keras.Model):
         return self._samplers[key]
 
     def seed_for(self, seed: int | None) -> int:
-        """`seed`, or the next one of the model's own generator."""
+        """`seed`, or the next one of the model's own generator.
+
+        Raises:
+            ValueError: If it is no whole number.
+        """
         if seed is not None:
-            return seed
+            if not isinstance(seed, numbers.Integral):
+                raise ValueError(f"`seed` is a whole number, or None. Received: seed={seed!r}")
+            return int(seed)  # NumPy's have too few bits for what is made of it
         return int(fold(self._next_seed(), "draw").numpy()[0]) & 0x7FFFFFFF
 
 

@@ -210,9 +210,18 @@ class MaskedTextModel(TextModel):
 
         Returns:
             float32 (windows, T). The exponential of the mean is the pseudo-perplexity.
+
+        Raises:
+            ValueError: If there is no token, `count` is below 1, or there are unknown characters
+                or words.
         """
         self.need_networks()
         ids = self.codec.encode_documents(documents)
+        if not len(ids) or count < 1:
+            raise ValueError(
+                "At least one window of at least one token is measured. "
+                f"Received: {len(ids)} {self.codec.unit}, count={count}"
+            )
         length = min(len(ids), self.sequence_length)
         windows = ids[: len(ids) // length * length].reshape(-1, length)
         chosen = np.random.default_rng(seed).permutation(len(windows))[:count]

@@ -56,6 +56,7 @@ class TextModel(GenerativeModel):
 
     modality = "text"
     from_data = ("vocabulary",)
+    fixed_by_weights: tuple[str, ...] = ("tokenizer", "vocabulary")
     options: type[sampling.Options] = sampling.Options  # of `generate`, and their defaults
     overhang = 0  # places beyond `max_length` that are written too, to be cut off
 
@@ -208,6 +209,7 @@ class TextModel(GenerativeModel):
         """Of each text, or None, a continuation."""
         prompts = [self._start if text is None else self.codec.encode(text) for text in texts]
         self._check_length(max(map(len, prompts)), max_length)
+        max_length = int(max_length)  # of NumPy's TensorFlow makes an int64
         # Rounded up, so that a few compiled loops serve all lengths and numbers of prompts.
         length, n = -(-(max_length + self.overhang) // 64) * 64, 1 << (len(texts) - 1).bit_length()
         ids, lengths = np.zeros((length, n), "int32"), np.zeros(n, "int32")
@@ -273,8 +275,16 @@ class TextModel(GenerativeModel):
         Without one the first token is not counted, since nothing says what it should be. The text
         is read in windows of `sequence_length`, each from an empty memory as in training: its
         first tokens are guessed from little, so that the mean is an upper bound.
+
+        Raises:
+            ValueError: If no token follows another, or there are unknown characters or words.
         """
+        self.need_networks()
         ids, length = self.codec.encode_documents(documents), self.sequence_length
+        if len(ids) < 2:
+            raise ValueError(
+                f"No token of these documents follows another. Received: {documents!r:.80}"
+            )
         characters = sum(len(document) + 1 for document in documents)
         if self.codec.end is None:
             characters -= 1 + len(self.codec.decode(ids[:1]))

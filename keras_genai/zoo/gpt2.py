@@ -23,6 +23,20 @@ TYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
     "F64": np.dtype("<f8"),
 }
+SIZES = {
+    "num_layers": "n_layer",
+    "num_heads": "n_head",
+    "width": "n_embd",
+    "sequence_length": "n_positions",
+}
+# What a GPT-2 computes; of models with other values all arrays would fit, and mean something else.
+FORMULAS = {
+    "layer_norm_epsilon": 1e-5,
+    "activation_function": "gelu_new",
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "tie_word_embeddings": True,
+}
 # The parts of a block, theirs and ours; c_ are matrices (inputs, outputs) as those of Dense.
 LAYERS = {
     "ln_1": "attention_norm",
@@ -87,20 +101,7 @@ def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Any:
             f"A folder of GPT-2 weights holds {CONFIG}, {WEIGHTS} and {TOKENIZER}. "
             f"Received: {str(folder)!r} without {' and '.join(missing)}"
         )
-    config = json.loads((folder / CONFIG).read_text("utf-8"))
-    arguments = {
-        "num_layers": config.get("n_layer"),
-        "num_heads": config.get("n_head"),
-        "width": config.get("n_embd"),
-        "sequence_length": config.get("n_positions"),
-    }
-    epsilon, activation = config.get("layer_norm_epsilon"), config.get("activation_function")
-    if None in arguments.values() or (epsilon, activation) != (1e-5, "gelu_new"):
-        raise ValueError(
-            "This is not the configuration of a GPT-2: it has n_layer, n_head, n_embd, "
-            'n_positions, layer_norm_epsilon=1e-05 and activation_function="gelu_new". '
-            f"Received: {config!r:.300}"
-        )
+    arguments = sizes((folder / CONFIG).read_text("utf-8"))
     arguments |= {
         "vocabulary": vocabulary((folder / TOKENIZER).read_text("utf-8")),
         "tokenizer": "bpe",
@@ -117,15 +118,48 @@ def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Any:
     return model
 
 
+def sizes(text: str) -> dict[str, Any]:
+    """The parameters of the recipe `gpt` that the content of a `config.json` settles.
+
+    Raises:
+        ValueError: If it is damaged, or of a network that is computed in another way.
+    """
+    try:
+        config = {**FORMULAS, **json.loads(text)}
+        found = {name: config[theirs] for name, theirs in SIZES.items()}
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"This is not the {CONFIG} of a GPT-2, with {', '.join(SIZES.values())}. "
+            f"Received: {text:.300} ({type(error).__name__}: {error})"
+        ) from error
+    for name, value in FORMULAS.items():
+        if config[name] != value:
+            raise ValueError(
+                f"This is not the configuration of a GPT-2, whose network is computed with "
+                f"{name}={value!r}. Received: {name}={config[name]!r}"
+            )
+    return found
+
+
 def vocabulary(text: str) -> str:
     """The content of a `tokenizer.json` as `tokenizers.load` takes it.
 
     The token that ends a text, which is GPT-2's last one, stands before it and not in it.
+
+    Raises:
+        ValueError: If it is damaged.
     """
-    content = json.loads(text)
-    pieces = content["model"]["vocab"]
-    added = [token["content"] for token in content.get("added_tokens") or ()]
-    if added != [tokenizers.END] or pieces.pop(tokenizers.END, len(pieces)) != len(pieces):
+    try:
+        content = json.loads(text)
+        pieces = content["model"]["vocab"]
+        added = [token["content"] for token in content.get("added_tokens") or ()]
+        last = pieces.pop(tokenizers.END, len(pieces)) == len(pieces)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"This is not the {TOKENIZER} of a byte pair encoding. "
+            f"Received: {text:.80} ({type(error).__name__}: {error})"
+        ) from error
+    if added != [tokenizers.END] or not last:
         return text
     return tokenizers.END + json.dumps({**content, "added_tokens": []}, ensure_ascii=False)
 

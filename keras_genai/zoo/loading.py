@@ -90,6 +90,7 @@ def remade(model: Any, overrides: Mapping[str, Any]) -> Any:
             f"zoo.get. Received: a {type(model).__name__} made by hand"
         )
     settled = {name: getattr(model, name) for name in model.from_data}
+    check_meaning(model, {**model.arguments, **settled}, overrides)
     new = registry.make(model.recipe, {**model.arguments, **settled, **overrides})
     new.need_networks()
     if [net.name for net in new.layers] != [net.name for net in model.layers]:
@@ -102,6 +103,22 @@ def remade(model: Any, overrides: Mapping[str, Any]) -> Any:
     new.entry = model.entry
     new.begins_with = str(model.run_dir or model.begins_with or model.entry or "a model in memory")
     return new
+
+
+def check_meaning(model: Any, arguments: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Refuses overrides that would make another model of the same weights, without a word.
+
+    Raises:
+        ValueError: If there is one in the model's `fixed_by_weights`.
+    """
+    for name in model.fixed_by_weights:
+        given = overrides.get(name, arguments.get(name))
+        if given != arguments.get(name):
+            raise ValueError(
+                f"The weights that are loaded are right for one `{name}` alone, that of their "
+                f"training: leave it out. Received: {name}={given!r:.80} where it was "
+                f"{arguments.get(name)!r:.80}"
+            )
 
 
 def _check_archive(path: Path) -> None:

@@ -119,6 +119,7 @@ def load(folder: Path, overrides: Mapping[str, Any] | None = None) -> Any:
     data = weights.read(path, entry["weights"])
     # Not `get`: what a file says is nothing but parameters, never data to open or another entry.
     model = registry.make(entry["recipe"], arguments)
+    loading.check_meaning(model, entry["arguments"], overrides)
     model.need_networks()
     try:
         arrays = weights.parse(data, model, path)

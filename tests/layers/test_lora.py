@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from keras_genai.layers import LoRADense, lora
@@ -28,6 +29,8 @@ def test_the_output_is_that_of_the_formula():
     plain.set_weights([layer.merged_kernel(), layer.bias.numpy()])
     np.testing.assert_allclose(plain(X), expected, atol=1e-5)
     assert made(use_bias=False)(X).shape == (2, 3, 4)
+    with pytest.raises(ValueError, match="at least 1.*Received: rank=0"):
+        LoRADense(4, 0)
 
 
 def test_it_begins_as_the_dense_layer_of_the_same_kernel():
@@ -55,12 +58,41 @@ def test_it_computes_in_the_precision_of_the_policy():
     assert layer(X).dtype == "bfloat16" and layer.lora_a.dtype == "float32"
 
 
-def test_all_but_lora_and_what_is_named_is_frozen():
-    inputs = keras.Input((6,))
-    norm, head = keras.layers.BatchNormalization(), keras.layers.Dense(2)
-    network = keras.Model(inputs, head(norm(LoRADense(4, 2)(inputs))))
+class OneBlock(keras.layers.Layer):
+    """A dense layer, with LoRA or without."""
+
+    def __init__(self, lora_rank):
+        super().__init__()
+        self.dense = lora.dense(6, lora_rank)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+@pytest.mark.parametrize(
+    ("trainable_blocks", "lora_rank", "ranks", "trained"),
+    [
+        (None, 0, [0, 0, 0], "embed block0 block1 block2 norm head"),
+        (None, 2, [2, 2, 2], "lora0 lora1 lora2"),
+        (0, 2, [2, 2, 2], "lora0 lora1 lora2"),
+        (1, 0, [0, 0, 0], "block2 norm head"),
+        (2, 2, [2, 0, 0], "lora0 block1 block2 norm head"),
+        (3, 0, [0, 0, 0], "block0 block1 block2 norm head"),
+    ],
+)
+def test_what_is_frozen_and_which_blocks_have_lora(trainable_blocks, lora_rank, ranks, trained):
+    tuning = trainable_blocks, lora_rank
+    assert lora.ranks(3, *tuning) == ranks
+    embed, norm, head = (keras.layers.Dense(6), keras.layers.BatchNormalization(),
+                         keras.layers.Dense(2))  # fmt: skip
+    blocks = [OneBlock(rank) for rank in ranks]
+    network = keras.Sequential([keras.Input((6,)), embed, *blocks, norm, head])
+    parts = {"embed": embed.weights, "norm": [norm.gamma, norm.beta], "head": head.weights}
+    for i, block in enumerate(blocks):
+        parts[f"block{i}"], parts[f"lora{i}"] = block.weights, block.weights[2:]
+    expected = {id(v) for name in trained.split() for v in parts[name]}
     whole = sum(np.size(v) for v in network.trainable_weights)
-    frozen = lora.train_only(network, [head])
-    assert [v.name for v in network.trainable_weights] == ["lora_a", "lora_b", "kernel", "bias"]
-    assert frozen == 6 * 4 + 4 + 2 * 4 == whole - sum(map(np.size, network.trainable_weights))
-    assert lora.train_only(network, [head]) == 0, "what is frozen already is not counted"
+    frozen = lora.freeze(network, OneBlock, *tuning)
+    assert {id(v) for v in network.trainable_weights} == expected
+    assert frozen == whole - sum(map(np.size, network.trainable_weights))
+    assert lora.freeze(network, OneBlock, *tuning) == 0, "what is frozen already is not counted"

@@ -120,6 +120,35 @@ def test_a_block_is_what_the_docstring_says():
     np.testing.assert_allclose(block(x, present), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_network_is_what_the_docstring_says():
+    network, ids = filler().language_model, random_ids(2)
+    ids[:, 3] = V
+    (embedding,), (positions,), (first_norm, last_norm), blocks, (dense,), (last,) = (
+        [layer for layer in network.layers if type(layer) is kind]
+        for kind in (
+            keras.layers.ReversibleEmbedding, bert.Positions, keras.layers.LayerNormalization,
+            bert.PostNormBlock, keras.layers.Dense, bert.TokenLogits,
+        )
+    )  # fmt: skip
+    matrix = embedding.embeddings.numpy()
+    h = normalised(matrix[ids] + positions.vectors.numpy(), first_norm)
+    for block in blocks:
+        h = block(h, np.ones((2, T), bool)).numpy()
+    h = h @ dense.kernel.numpy() + dense.bias.numpy()
+    h *= 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (h + 0.044715 * h**3)))
+    expected = normalised(h, last_norm) @ matrix[:V].T + last.bias.numpy()
+    np.testing.assert_allclose(network(ids), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_begin_small_and_positions_as_waves():
+    network = bert.language_model(65, 64, 4, 64, 0.0, [0] * 2)
+    for weight in network.weights:
+        if weight.name in ("kernel", "embeddings", "vectors"):
+            assert np.sqrt(np.mean(np.square(weight))) == pytest.approx(0.02, rel=0.1)
+        if weight.name == "vectors":
+            np.testing.assert_allclose(weight, bert.Sinusoids(0.02)((64, 64)))
+
+
 def test_one_matrix_serves_both_ends_and_mask_and_padding_are_never_predicted():
     width, layers, context, characters = 128, 4, 64, 65
     network = bert.language_model(characters, context, 4, width, 0.0, [0] * layers)
@@ -318,6 +347,9 @@ def test_a_classifier_learns_shares_its_layers_and_comes_back(tmp_path):
     (lambda m: m.generate("a", num_steps=0), "Received: num_steps=0"),
     (lambda m: m.generate("the cat", max_length=7), "larger than 7.*Received: max_length=7"),
     (lambda m: m.tokens(["a", ""]), "non-empty strings.*Received: "),
+    (lambda m: m.pseudo_nll("the cat", 9), "list of strings. Received: 'the cat'"),
+    (lambda m: m.pseudo_nll([""], 9), "Received: 0 characters, count=9"),
+    (lambda m: m.pseudo_nll(["the cat"], 0), "Received: 7 characters, count=0"),
     (lambda m: m.tokens(["the cat sat on"]), "at most 12 characters.*Received: 14"),
     (lambda m: m(random_ids(1, T + 1)), "at most 12 tokens.*Received: 13 tokens"),
     (lambda m: zoo.get("bert", width=10), "multiple of.*Received: width=10, num_heads=4"),

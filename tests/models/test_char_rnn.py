@@ -84,6 +84,7 @@ def test_a_text_depends_on_seed_place_and_prompt_alone():
     assert [text[:30] for text in together[1:]] == beginnings[1:3]
     stopped = model.generate(prompts, max_length=60, seed=1, stop=[alone[20:23], "zzz"])
     assert stopped[0] == alone[: alone.index(alone[20:23], 7)]
+    assert model.generate(prompts[0], max_length=np.int64(60), seed=np.int64(1)) == alone
 
 
 def test_other_options_and_prompts_compile_nothing_anew():
@@ -128,6 +129,9 @@ def test_prompts_are_checked():
         (dict(prompts="a", max_length=9.5), "max_length.*Received: max_length=9.5"),
         (dict(prompts="a", temperature=-1.0), "temperature.*Received: temperature=-1.0"),
         (dict(prompts="a", top_k=0), "top_k.*Received: top_k=0"),
+        (dict(prompts="a", seed=1.5), "a whole number.*Received: seed=1.5"),
+        (dict(prompts="a", seed="1"), "a whole number.*Received: seed='1'"),
+        (dict(prompts=["a", None]), "non-empty.*Received: "),
     ]
     for arguments, message in cases:
         with pytest.raises(ValueError, match=message):
@@ -136,6 +140,19 @@ def test_prompts_are_checked():
         zoo.get("char_rnn", cell="elman")
     with pytest.raises(ValueError, match="characters, bytes, bpe, words. Received: 'letters'"):
         zoo.get("char_rnn", tokenizer="letters")
+
+
+def test_what_is_measured_is_checked():
+    for documents, message in (
+        ("the cat", "a list of strings. Received: 'the cat'"),
+        ([], "follows another. Received: .."),
+        (["a"], "follows another. Received: .'a'."),
+        (["Zoo"], "without these characters.*Received: 'Z'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tiny().text_nll(documents)
+    with pytest.raises(ValueError, match="not built yet.*Received: vocabulary=None"):
+        zoo.get("char_rnn").text_nll(["the cat"])
 
 
 def test_text_must_fill_a_window_and_hold_known_characters():

@@ -167,6 +167,8 @@ def test_a_published_entry_is_fine_tuned(base, tmp_path, monkeypatch):
     np.testing.assert_array_equal(zoo.load("gpt.tag", trainable_blocks=1)(IDS), base(IDS))
     with pytest.raises(ValueError, match=r"(?s)trained with.*width=8.*Received: "):
         zoo.get("gpt", weights="tag", lora_rank=2, width=16)
+    with pytest.raises(ValueError, match="Received: num_heads=4 where it was 2"):
+        zoo.get("gpt", weights="tag", num_heads=4)
 
 
 def test_a_run_goes_on_exactly(base, tmp_path):
@@ -195,5 +197,13 @@ def test_what_does_not_fit_is_refused(base):
     ):
         with pytest.raises(ValueError, match=f"(?s){words}"):
             zoo.get("gpt", **{**SIZES, **overrides})
-    with pytest.raises(ValueError, match="of the same sizes.*Received: "):
-        remade(base, lora_rank=2, width=16)
+    for overrides in ({"width": 16}, {"sequence_length": 9}):
+        with pytest.raises(ValueError, match="of the same sizes.*Received: "):
+            remade(base, lora_rank=2, **overrides)
+    # With these the weights would fit, and mean something else.
+    for name, value in (
+        ("num_heads", 4), ("tokenizer", "bytes"), ("vocabulary", base.vocabulary[::-1]),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=f"one `{name}` alone.*Received: {name}="):
+            remade(base, **{name: value})
+    assert remade(base, num_heads=2, vocabulary=base.vocabulary).num_heads == 2

@@ -46,14 +46,14 @@ from keras_genai.layers import (
 )
 from keras_genai.models.base import jit_compile_default, network
 from keras_genai.models.masked_text_model import MaskedTextModel
-from keras_genai.models.text.gpt import EPSILON, Block, normal
+from keras_genai.models.text.gpt import EPSILON, BlockLayers, normal
 from keras_genai.optimizers import AdamW, warm_cosine
 from keras_genai.zoo.registry import register
 
 
 @keras.saving.register_keras_serializable("keras_genai")
-class PostNormBlock(Block):
-    """The layers of `gpt.Block` in BERT's order, all places at once: (B, T, D) to (B, T, D)."""
+class PostNormBlock(BlockLayers):
+    """Attention and two dense layers, normalised after each addition: (B, T, D) to (B, T, D)."""
 
     def call(self, x, present, training=False):
         """Of `x` (B, T, D); places that are not `present`, bool (B, T), are seen by none."""
@@ -151,10 +151,15 @@ class BERT(MaskedTextModel):
         mask_rate: Share of the tokens that are to be predicted in training.
         dropout: Fraction that is dropped in training: of the embeddings, of what blocks add, and
             of the attention's shares.
+        trainable_blocks: For fine-tuning: only so many of the last blocks are trained, and the
+            head after them, but not W_e, which is the embedding too. None trains all, or with
+            `lora_rank` none.
+        lora_rank: For fine-tuning, r, as of `gpt`.
         seed: Fixes weights, masks, dropout and data order.
     """
 
     loss_names = ("accuracy",)
+    fixed_by_weights = (*MaskedTextModel.fixed_by_weights, "num_heads")
 
     def __init__(
         self,
@@ -186,16 +191,12 @@ class BERT(MaskedTextModel):
         self.trainable_blocks, self.lora_rank = trainable_blocks, lora_rank
 
     def build_networks(self):
-        trained = self.trainable_blocks or 0  # these need no LoRA
-        ranks = [self.lora_rank] * (self.num_layers - trained) + [0] * trained
+        tuning = self.trainable_blocks, self.lora_rank
+        ranks = lora.ranks(self.num_layers, *tuning)
         self.language_model = language_model(
             self.num_tokens, self.sequence_length, self.num_heads, self.width, self.dropout, ranks
         )
-        if self.trainable_blocks is not None or self.lora_rank:
-            parts = self.language_model.layers
-            head = parts.index(self.language_model.get_layer("transform"))
-            last = parts[head - trained :] if trained else ()
-            self.num_frozen = lora.train_only(self.language_model, last)
+        self.num_frozen = lora.freeze(self.language_model, PostNormBlock, *tuning)
 
     def call(self, ids, training=False):
         if (ids.shape[1] or 0) > self.sequence_length:

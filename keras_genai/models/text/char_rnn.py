@@ -7,11 +7,12 @@ https://arxiv.org/abs/1406.1078) or the simple RNN (Elman 1990), by one argument
 With h_t = RNN(x_1, ..., x_t) and p(x_{t+1} | x_1..x_t) = softmax(W h_t + b), the loss is the mean
 negative log-likelihood of the next character, in nats (divide by log 2 for bits):
 
-    loss = -1/T sum_t log p(x_{t+1} | x_1 ... x_t)                               equation 7
+    loss = -1/T sum_t log p(x_{t+1} | x_1 ... x_t)                  equation 6, a character
 
 It is trained on windows of the text, each from an empty memory. Sampling carries the memory from
 character to character, in one compiled loop. With another tokenizer, characters are bytes, pieces
-of words or words.
+of words or words. Unlike in the paper a character comes in as a learnt vector of 64 numbers, not
+one-hot, and of several layers each sees the one below alone.
 
 Shapes: B batch (N when sampling), T time, V vocabulary.
 """

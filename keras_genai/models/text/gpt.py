@@ -11,8 +11,9 @@ normalisation (LN) comes before each part of a block and once more after the las
     p(x_{t+1} | x_1 ... x_t) = softmax(LN(h_L) W_e^T)         2018, equation 2: W_e serves twice
     loss    = -1/T sum_t log p(x_{t+1} | x_1 ... x_t)                 2018, equation 1, a token
 
-Weights begin with a deviation of 0.02, those whose results are added to h with 0.02 / sqrt(2 L),
-where 2 L is the number of such additions. AdamW (Loshchilov, Hutter, 2017) shrinks kernels alone.
+Weights begin with a deviation of 0.02 (in the authors' code positions with 0.01), those whose
+results are added to h with 0.02 / sqrt(2 L), where 2 L is the number of such additions. AdamW
+(Loshchilov, Hutter, 2017) shrinks kernels alone.
 
 The network sees at most T tokens. A text that grows longer goes on in a window of the last ones:
 when its T places are full, the later half of them becomes the first half. So logits depend on at
@@ -48,13 +49,12 @@ EPSILON = 1e-5  # of the normalisations, as in the published weights
 
 
 def normal(scale=1.0):
-    """The initial weights' distribution, of its own seed each time."""
+    """The initial weights' distribution: one for each array, since it draws the same each time."""
     return keras.initializers.RandomNormal(stddev=0.02 * scale)
 
 
-@keras.saving.register_keras_serializable("keras_genai")
-class Block(layers.Layer):
-    """Attention and two dense layers, each added to its input: (B, T, D) to (B, T, D).
+class BlockLayers(layers.Layer):
+    """The layers of a transformer's block; in which order they are taken, subclasses say.
 
     Args:
         num_heads: Of the attention; divides D.
@@ -71,20 +71,29 @@ class Block(layers.Layer):
 
     def build(self, input_shape):
         width, options = input_shape[-1], {"dtype": self.dtype_policy}
-        inner, outer = normal(), normal(self.residual_scale)
         self.attention_norm = layers.LayerNormalization(epsilon=EPSILON, **options)
         adapted = functools.partial(lora.dense, lora_rank=self.lora_rank, **options)
-        self.query_key_value = adapted(3 * width, kernel_initializer=inner)
-        self.output_projection = adapted(width, kernel_initializer=outer)
+        self.query_key_value = adapted(3 * width, kernel_initializer=normal())
+        self.output_projection = adapted(width, kernel_initializer=normal(self.residual_scale))
         self.dense_norm = layers.LayerNormalization(epsilon=EPSILON, **options)
-        self.widen = layers.Dense(4 * width, kernel_initializer=inner, **options)
-        self.narrow = layers.Dense(width, kernel_initializer=outer, **options)
+        self.widen = layers.Dense(4 * width, kernel_initializer=normal(), **options)
+        self.narrow = layers.Dense(width, kernel_initializer=normal(self.residual_scale), **options)
         self.drop = Dropout(self.dropout, **options)
         for layer in (self.attention_norm, self.query_key_value, self.output_projection):
             layer.build((None, None, width))
         for layer in (self.dense_norm, self.widen):
             layer.build((None, None, width))
         self.narrow.build((None, None, 4 * width))
+
+    def get_config(self):
+        """The constructor's arguments."""
+        own = ("num_heads", "residual_scale", "dropout", "lora_rank")
+        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
+
+
+@keras.saving.register_keras_serializable("keras_genai")
+class Block(BlockLayers):
+    """Attention and two dense layers, each added to its input: (B, T, D) to (B, T, D)."""
 
     def call(self, x, training=False):
         return self.whole(x, training)[0]
@@ -133,16 +142,9 @@ class Block(layers.Layer):
         wide = keras.activations.gelu(self.widen(self.dense_norm(x)), approximate=True)  # B T 4D
         return x + drop(self.narrow(wide))
 
-    def get_config(self):
-        """The constructor's arguments."""
-        own = ("num_heads", "residual_scale", "dropout", "lora_rank")
-        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
-
 
 @network
-def language_model(
-    num_tokens, sequence_length, num_layers, num_heads, width, dropout, lora_ranks=None
-):
+def language_model(num_tokens, sequence_length, num_heads, width, dropout, lora_ranks):
     """Tokens int32 (B, T) to logits of the next ones (B, T, V); `lora_ranks` has one a block."""
     ids = keras.Input((None,), dtype="int32")
     embedding = layers.ReversibleEmbedding(
@@ -150,8 +152,8 @@ def language_model(
     )
     x = Positions(sequence_length, normal())(embedding(ids))  # B T D
     x = Dropout(dropout)(x)
-    for rank in lora_ranks or [0] * num_layers:
-        x = Block(num_heads, (2 * num_layers) ** -0.5, dropout, rank)(x)
+    for rank in lora_ranks:
+        x = Block(num_heads, (2 * len(lora_ranks)) ** -0.5, dropout, rank)(x)
     x = layers.LayerNormalization(epsilon=EPSILON)(x)
     return keras.Model(ids, embedding(x, reverse=True))
 
@@ -176,6 +178,8 @@ class GPT(TextModel):
             `keras_genai.layers.lora`. 0 for none.
         seed: Fixes weights, dropout and data order.
     """
+
+    fixed_by_weights = (*TextModel.fixed_by_weights, "num_heads")
 
     def __init__(
         self,
@@ -204,15 +208,12 @@ class GPT(TextModel):
         self.trainable_blocks, self.lora_rank = trainable_blocks, lora_rank
 
     def build_networks(self):
-        trained = self.trainable_blocks or 0  # these need no LoRA
-        ranks = [self.lora_rank] * (self.num_layers - trained) + [0] * trained
+        tuning = self.trainable_blocks, self.lora_rank
+        ranks = lora.ranks(self.num_layers, *tuning)
         self.language_model = language_model(
-            self.num_tokens, self.sequence_length, self.num_layers, self.num_heads,
-            self.width, self.dropout, ranks,
-        )  # fmt: skip
-        if self.trainable_blocks is not None or self.lora_rank:
-            last = self.language_model.layers[-1 - trained :] if trained else ()
-            self.num_frozen = lora.train_only(self.language_model, last)
+            self.num_tokens, self.sequence_length, self.num_heads, self.width, self.dropout, ranks
+        )
+        self.num_frozen = lora.freeze(self.language_model, Block, *tuning)
 
     def call(self, ids, training=False):
         if (ids.shape[1] or 0) > self.sequence_length:
