@@ -89,7 +89,7 @@ class Sinusoids(keras.initializers.Initializer):
 
 
 def attention_shares(query, key, visible):
-    """The softmax of equation 1 for each head, the attention weights: of each query and key.
+    """The softmax of equation 1 for each head, the attention weights of each query.
 
     Args:
         query: (B, N, T, d).
@@ -99,12 +99,12 @@ def attention_shares(query, key, visible):
     Returns:
         float32 (B, N, T, T'); rows add up to 1, and what is not visible has exactly 0.
     """
-    scale = query.shape[-1] ** -0.5
+    query *= query.shape[-1] ** -0.5  # before the products, which float16 may not hold
     if _is_single(query):
         scores = tf.reduce_sum(query * key, 3)[:, :, None]
     else:
         scores = tf.matmul(query, key, transpose_b=True)
-    return tf.nn.softmax(tf.where(visible, tf.cast(scores, "float32") * scale, -1e9))
+    return tf.nn.softmax(tf.where(visible, tf.cast(scores, "float32"), -1e9))
 
 
 def _is_single(query):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_genai.layers import CausalBlock, Positions, Sinusoids
+from keras_genai.layers import CausalBlock, Positions, Sinusoids, attention_shares
 
 B, T, D, N = 2, 5, 8, 2
 X = np.random.default_rng(0).normal(size=(B, T, D)).astype("float32")
@@ -86,3 +86,11 @@ def test_sinusoids_are_the_waves_of_the_paper_scaled(width):
     positions = Positions(6, Sinusoids(0.1))
     again = Positions.from_config(positions.get_config())
     np.testing.assert_allclose(again(np.zeros((1, 6, width), "float32"))[0], vectors)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_half_precision_holds_the_scores(batch_size):
+    """32 products of 100 and 100 are more than float16 has; divided by sqrt(32) they are not."""
+    keys = tf.fill((batch_size, 1, 4, 32), tf.constant(100, "float16"))
+    shares = attention_shares(keys[:, :, :1], keys, tf.fill((1, 4), True))
+    np.testing.assert_allclose(shares, np.full((batch_size, 1, 1, 4), 0.25), rtol=1e-6)
