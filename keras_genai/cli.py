@@ -175,7 +175,10 @@ def _entries_here() -> dict[str, dict[str, Any]]:
 
 def _recipe(recipes: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
     if name not in recipes:
-        raise _unknown("recipe", name, recipes, f"`{PROG} list` shows all")
+        hint = f"`{PROG} list` shows all"
+        if name.partition(".")[0] in recipes or Path(name).exists():
+            hint += f"; a trained model goes behind it: `{PROG} train RECIPE --weights {name}`"
+        raise _unknown("recipe", name, recipes, hint)
     return recipes[name]
 
 
@@ -393,12 +396,18 @@ def _add_parameters(parser: argparse.ArgumentParser, name: str, recipe: dict[str
 
 def _train(args: argparse.Namespace) -> None:
     from keras_genai import zoo
+    from keras_genai.layers.lora import TUNING
 
     overrides = {
         key.removeprefix(PARAMETER): value
         for key, value in vars(args).items()
         if key.startswith(PARAMETER)
     }
+    if tuning := [name for name in TUNING if name in overrides and not args.weights]:
+        raise _UsageError(
+            "Fine-tuning begins with a trained model: say with --weights which one. "
+            f"Received: {' '.join(map(_option, tuning))} without --weights"
+        )
     model = (
         _begun(args.name, args.weights, overrides)
         if args.weights
@@ -500,10 +509,12 @@ def _add_generate(commands: Any) -> None:
                         "or an array in .npy or .npz")  # fmt: skip
     texts = parser.add_argument_group("models of text")
     texts.add_argument("--prompt", action="append", metavar="TEXT",
-                       help="what to continue; may be given several times")  # fmt: skip
+                       help="what to continue, or for models that fill gaps a text with [MASK]; may "
+                       "be given several times; bash has line breaks as $'a\\n'")  # fmt: skip
     texts.add_argument("--max_length", type=_typed(*INT), help="characters, or tokens of another "
-                       "tokenizer, prompt included")  # fmt: skip
-    texts.add_argument("--temperature", type=_typed(*FLOAT), help="0 takes the likeliest always")
+                       "tokenizer, prompt included; default: 200")  # fmt: skip
+    texts.add_argument("--temperature", type=_typed(*FLOAT), help="0 takes the likeliest always; "
+                       "default: 1, of gaps 0")  # fmt: skip
     texts.add_argument("--top_k", type=_typed(*INT), help="draw from as many likeliest tokens")
     texts.add_argument("--top_p", type=_typed(*FLOAT),
                        help="draw from the likeliest tokens of this probability")  # fmt: skip
@@ -624,12 +635,21 @@ def _input(model: Any, args: argparse.Namespace) -> Any:
 
 
 def _write_texts(model: Any, args: argparse.Namespace) -> None:
+    from keras_genai.tokenizers import MASK
+
     _check_text_output(args)
     options = {name: getattr(args, name) for name in WRITING}
     options = {name: value for name, value in options.items() if value is not None}
     prompts = [args.prompt] if args.prompt else []  # without, the model has its own
     seed = model.seed_for(args.seed)
-    texts = model.generate(*prompts, **options, seed=seed)
+    fills = hasattr(model, "fill") and any(MASK in prompt for prompt in args.prompt or ())
+    write = model.fill if fills else model.generate
+    if others := [name for name in options if name not in inspect.signature(write).parameters]:
+        raise _UsageError(
+            f"A text with {MASK} is filled, which takes none of {', '.join(map(_option, others))}. "
+            f"Received: {' '.join(map(_option, others))} for {args.path}"
+        )
+    texts = write(*prompts, **options, seed=seed)
     text = texts if isinstance(texts, str) else BETWEEN_TEXTS.join(texts)
     _write_text(text, args, seed, {"Prompts": args.prompt, **options})
 

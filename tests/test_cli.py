@@ -179,6 +179,8 @@ def test_a_switch_takes_true_or_false(parsed, monkeypatch, tmp_path, capsys):
         ("train dcgn", "No recipe of this name. Did you mean 'dcgan'"),
         ("info charrnn", "Did you mean 'char_rnn'?"),
         ("train", "required: NAME"),
+        ("train gan.blobs", "`keras-genai train RECIPE --weights gan.blobs`"),
+        ("train gpt --lora_rank 2", "Fine-tuning begins with a trained model"),
         ("train --minutes 3 dcgan", "The recipe's name comes first"),
         ("train dcgan --latent-dm 64", "Did you mean '--latent_dim'"),
         ("train dcgan --epoch 3", "Did you mean '--epochs'?"),
@@ -280,6 +282,7 @@ def test_a_run_of_other_arguments_is_not_continued(gan_run, capsys):
     run_dir = ["--run_dir", str(gan_run[1]), "--epochs", "2"]
     message = refused(capsys, *TINY_GAN, *run_dir, "--latent_dim", "9")
     assert "This folder holds another run" in message
+    assert "latent_dim: the run has 8, this call 9\n" in message and "hidden" not in message
 
 
 def test_text_from_file_to_continuation(text_file, tmp_path, capsys):
@@ -321,6 +324,21 @@ def test_text_from_file_to_continuation(text_file, tmp_path, capsys):
     assert "ending in .txt" in refused(capsys, "generate", run, "-o", "grid.png")
     assert "without these characters" in refused(capsys, "generate", run, "--prompt", "Z")
     assert "Received: top_p=2.0" in refused(capsys, "generate", run, "--top_p", "2")
+
+
+def test_gaps_are_filled(tmp_path, capsys):
+    sizes = {"num_layers": 1, "num_heads": 2, "width": 8, "sequence_length": 12}
+    path = str(tmp_path / "gaps.keras")
+    model = zoo.get("bert", vocabulary="abc", seed=0, **sizes)
+    model.save(path)
+    generate = ["generate", path, "--prompt", "ab[MASK]ab", "--prompt", "[MASK]c"]
+    assert cli.main(generate) == 0
+    assert capsys.readouterr().out[:-1].split(cli.BETWEEN_TEXTS) == model.fill(
+        ["ab[MASK]ab", "[MASK]c"]
+    )
+    assert "is filled, which takes none of --max_length" in refused(
+        capsys, *generate, "--max_length", "9"
+    )
 
 
 def test_ratings_from_table_to_recommendations(tmp_path, monkeypatch, capsys):

@@ -161,6 +161,8 @@ def test_an_unused_vocabulary_is_noticed(at_once):
     model.run_eagerly = True
     history = model.fit(text(), **SHORT, **QUIET)
     assert "of the 100 characters" in advice(history)[0]
+    model.begins_with = "a model"  # whose weights know the others
+    assert advice(model.fit(text(), **SHORT, **QUIET)) == []
 
 
 def test_a_climbing_validation_loss_is_noticed():

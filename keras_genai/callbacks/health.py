@@ -208,10 +208,11 @@ def dead_codes(health: Health) -> str | None:
 
 
 def unused_vocabulary(health: Health) -> str | None:
-    """Characters that the training text never has keep their random embeddings."""
-    if health.model.modality != "text" or health.model.codec.knows_all:
+    """Characters that no training text ever had keep their random embeddings."""
+    model = health.model
+    if model.modality != "text" or model.codec.knows_all or model.begins_with or model.entry:
         return None
-    size, unit = health.model.num_tokens, health.model.codec.unit
+    size, unit = model.num_tokens, model.codec.unit
     used = len(np.unique(health.source.ids))
     if used >= 0.8 * size:
         return None

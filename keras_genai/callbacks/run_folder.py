@@ -212,9 +212,10 @@ def _new_folder(name: str) -> Path:
 def _check_same_run(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     new = json.loads(json.dumps(new))  # tuples become lists, as in the file
     differences = [
-        f"  {key}: the run has {old.get(key)!r:.300}, this call {new[key]!r:.300}"
+        f"  {name}: the run has {theirs!r:.300}, this call {ours!r:.300}"
         for key in new
-        if key not in (*MAY_DIFFER, "seed") and old.get(key) != new[key]
+        if key not in (*MAY_DIFFER, "seed")
+        for name, theirs, ours in _differences(key, old.get(key), new[key])
     ]
     if differences:
         raise ValueError(
@@ -223,6 +224,16 @@ def _check_same_run(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) 
             + "\n".join(differences)
             + f"\nReceived: run_dir={str(path)!r}"
         )
+
+
+def _differences(key: str, theirs: Any, ours: Any) -> list[tuple[str, Any, Any]]:
+    """Where two values differ; of arguments those that do, by their names."""
+    if theirs == ours:
+        return []
+    if not (isinstance(theirs, dict) and isinstance(ours, dict)):
+        return [(key, theirs, ours)]
+    names = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+    return [(name, theirs.get(name), ours.get(name)) for name in names]
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:

@@ -113,6 +113,11 @@ def _open(
         return Dataset("tf.data", StreamSource(source, value_range))
     if isinstance(source, (list, tuple)) and any(isinstance(item, str) for item in source):
         return _open_texts(source)
+    if modality == "text":
+        raise DataError(
+            "Text is a name or a path, a list of strings, at least one, or a tf.data.Dataset of "
+            f"strings. Received: {describe(source)}"
+        )
     if hasattr(source, "__next__"):
         raise DataError(
             "A generator can be read only once. Use an array, a list, or "

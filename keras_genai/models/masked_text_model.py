@@ -174,8 +174,8 @@ class MaskedTextModel(TextModel):
             if len(ids) > self.sequence_length:
                 raise ValueError(
                     f"{self._title} sees at most {self.sequence_length} {self.codec.unit} at once: "
-                    f"cut the text, or train with a larger sequence_length. Received: {len(ids)} "
-                    f"{self.codec.unit}"
+                    "cut the text (`tokens` does with cut=True), or train with a larger "
+                    f"sequence_length. Received: {len(ids)} {self.codec.unit}"
                 )
             target[: len(ids)] = ids
         return padded

@@ -259,8 +259,8 @@ class TextModel(GenerativeModel):
 
         if not getattr(self, "lora_rank", 0):
             raise ValueError(
-                f"{self._title} has nothing to merge: LoRA comes with lora_rank=, in a recipe that "
-                "has it. Received: a model without"
+                f"{self._title} has no LoRA to merge: `zoo.load(path, lora_rank=8)` adds it, where "
+                "the recipe has it. Received: lora_rank=0"
             )
         plain = loading.remade(self, {"trainable_blocks": None, "lora_rank": 0})
         # An optimizer that `fit` will build: the slots of one that is built would triple the file.
@@ -318,7 +318,7 @@ class TextModel(GenerativeModel):
             raise ValueError(
                 "`max_length` counts the prompt too and must be a whole number larger than "
                 f"{longest}, the {self.codec.unit} of the longest. "
-                f"Received: max_length={max_length}"
+                f"Received: max_length={max_length!r}"
             )
 
 

@@ -467,8 +467,9 @@ def _mention_entry(model: Any) -> None:
     """Says what published weights leave out, when training starts from them."""
     if model.entry and not model.progress.step:
         fresh = " and the ".join([*model.training_only, "state of the optimizer"])
+        start = "start" if model.training_only else "starts"
         warn(
-            f"the {fresh} start anew, for {model.entry} holds what generating needs: samples may "
+            f"the {fresh} {start} anew, for {model.entry} holds what generating needs: samples may "
             "become worse at first."
         )
 

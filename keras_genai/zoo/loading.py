@@ -60,7 +60,8 @@ def _load(name: str, overrides: Mapping[str, Any]) -> Any:
         if not (path / CHECKPOINT).exists():
             raise ValueError(
                 f"This folder holds no {CHECKPOINT}: it is not a run folder, or its run ended "
-                f"before the first checkpoint. Received: {str(path)!r}"
+                f"before the first checkpoint. GPT-2's have a {gpt2.WEIGHTS}. "
+                f"Received: {str(path)!r}"
             )
         path = path / CHECKPOINT
     if not path.exists():

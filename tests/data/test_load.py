@@ -179,6 +179,9 @@ def test_data_of_another_modality_is_refused():
         data.load("pydocs", modality="image")
     with pytest.raises(DataError, match=r"text data.*'pydocs' or 'stdlib'\. Received: 'digits'"):
         data.load("digits", modality="text")
+    for source in ([], [1, 2], X):
+        with pytest.raises(DataError, match=r"a list of strings, at least one.*Received: "):
+            data.load(source, modality="text")
 
 
 def test_one_shape_for_all_parts_and_one_line(tmp_path, capsys):
