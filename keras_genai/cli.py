@@ -509,8 +509,9 @@ def _add_generate(commands: Any) -> None:
                         "or an array in .npy or .npz")  # fmt: skip
     texts = parser.add_argument_group("models of text")
     texts.add_argument("--prompt", action="append", metavar="TEXT",
-                       help="what to continue, or for models that fill gaps a text with [MASK]; may "
-                       "be given several times; bash has line breaks as $'a\\n'")  # fmt: skip
+                       help="what to continue, or a text with [MASK] "
+                       "to fill; may be given several times; $'a\\n' for a line break in most "
+                       "shells")  # fmt: skip
     texts.add_argument("--max_length", type=_typed(*INT), help="characters, or tokens of another "
                        "tokenizer, prompt included; default: 200")  # fmt: skip
     texts.add_argument("--temperature", type=_typed(*FLOAT), help="0 takes the likeliest always; "
