@@ -209,8 +209,8 @@ def _loading(entry: Mapping[str, Any], in_checkout: bool) -> str:
     return (
         f'```python\nfrom keras_genai import zoo\n\nmodel = zoo.get("{recipe}", weights="{tag}")\n'
         f"{call}\n```\n\n```console\n$ {command}\n```\n\n"
-        f"{needs}{where} {entry['parameters']:,} parameters, {entry['weights']['bytes'] / 1e6:.1f} MB as "
-        f"{entry['weights']['dtype']}."
+        f"{needs}{where} {entry['parameters']:,} parameters, "
+        f"{entry['weights']['bytes'] / 1e6:.1f} MB as {entry['weights']['dtype']}."
     )
 
 
