@@ -69,7 +69,8 @@ MEANINGS = {
     "bits_per_character": ("surprise at a character of the text", "lower"),
     "perplexity": ("among how many tokens it wavers; of one tokenizer only", "lower, to 1"),
     "pseudo_perplexity": (
-        "the same of a model that sees both sides of a token; not to be compared with the others'",
+        "among how many tokens it wavers when it sees both sides; not to be compared with a "
+        "perplexity",
         "lower, to 1",
     ),
     # Words that do not exist repeat nothing: beyond real text these two do not mean better.

@@ -164,6 +164,8 @@ def save_measured(
 ) -> None:
     """Draws what was measured: panels in a row, below them bars from 0 to 1 if any, atomically.
 
+    It is as high as images, or the longest text, and the bars need.
+
     Args:
         path: Ends in `.png`.
         panels: By title, images uint8 `(H, W, C)` or texts.
@@ -171,17 +173,22 @@ def save_measured(
             off, its number is written.
         others: Lines of other numbers.
     """
-    height = 7.0 if shares else 4.5
+    panels = {
+        title: panel if isinstance(panel, np.ndarray) else _wrapped(panel)
+        for title, panel in panels.items()
+    }
+    heights = [max(map(_height, panels.values()))]  # inches
+    heights += [1.0 + 0.2 * len(shares)] if shares else []
+    height = sum(heights) + (0.0 if shares else 0.3)  # for `others`, which else are at the bars
     figure = Figure(figsize=(5 * len(panels), height), dpi=100, layout="constrained")
-    halves = figure.add_gridspec(2 if shares else 1, 1, height_ratios=(3, 2) if shares else (1,))
+    halves = figure.add_gridspec(len(heights), 1, height_ratios=heights)
     above = figure.add_subfigure(halves[0])
     above_axes = np.ravel(above.subplots(1, len(panels)))
     for axes, (title, panel) in zip(above_axes, panels.items(), strict=True):
         axes.set_title(title, fontsize=10)
         axes.axis("off")
         if isinstance(panel, str):
-            lines = [textwrap.fill(line, PANEL_WIDTH) for line in panel.splitlines()]
-            words = "\n".join(lines).replace("$", r"\$")  # or matplotlib would read formulas
+            words = panel.replace("$", r"\$")  # or matplotlib would read formulas
             axes.text(0, 1, words, va="top", fontsize=8, family="monospace", clip_on=True)
         else:
             axes.imshow(panel.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
@@ -196,6 +203,16 @@ def save_measured(
     else:
         above.supxlabel("   ".join(others), fontsize=10)
     save_figure(path, figure)
+
+
+def _wrapped(text: str) -> str:
+    """A text in lines that fit a panel."""
+    return "\n".join(textwrap.fill(line, PANEL_WIDTH) for line in text.splitlines())
+
+
+def _height(panel: np.ndarray | str) -> float:
+    """Inches that a panel takes, with its title."""
+    return 0.5 + 0.14 * (panel.count("\n") + 1) if isinstance(panel, str) else 4.2
 
 
 def side_by_side(*columns: Sequence[str]) -> list[str]:

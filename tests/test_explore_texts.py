@@ -8,6 +8,7 @@ import tensorflow as tf
 from contract_data import images, text, tiny
 from matplotlib import font_manager
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from keras_genai import explore, pictures, tokenizers, zoo
@@ -67,7 +68,10 @@ def test_shares_are_those_by_which_blocks_mix_values():
 def test_a_map_for_each_head_of_each_block(tmp_path):
     model = built()
     figure = explore.attention(model, WORDS, path=tmp_path / "maps.png")
-    *maps, _ = figure.axes
+    *maps, colours = figure.axes
+    assert colours.get_ylabel() == "share, coloured by its square root; grey: not seen"
+    of_both_sides = explore.attention(built("bert"), "a dog").axes[-1]
+    assert of_both_sides.get_ylabel() == "share, coloured by its square root"
     assert len(explore.attention(built(num_layers=1), "a").axes) == 3
     shares = texts.shares_of(*texts._attending(model), model.codec.encode(WORDS))
     assert [axes.get_title() for axes in maps] == [
@@ -106,6 +110,7 @@ def test_nothing_says_what_the_only_document_begins_with():
     figure = explore.next_tokens(model, "bac", k=3)
     strip, colours, *panels = figure.axes
     assert to_rgb(strip.patches[0].get_facecolor()) == (0.9, 0.9, 0.9)
+    assert strip.get_title().endswith("grey: the first is not predicted")
     assert [axes.get_title().split(",")[0] for axes in panels] == ["1", "2", "3"]
 
 
@@ -121,6 +126,7 @@ def test_surprise_is_a_colour_and_the_likeliest_are_bars(tmp_path):
     np.testing.assert_allclose([bar.get_facecolor()[:3] for bar in strip.patches], expected)
     assert "".join(t.get_text() for t in strip.texts) == "no␣dog␣saw↵the␣cat"
     assert f"{bits.mean():.2f} bits" in strip.get_title()
+    assert strip.get_title().endswith("framed: those below")
     framed = [i for i, bar in enumerate(strip.patches) if bar.get_edgecolor()[:3] == (0, 0, 0)]
     assert framed == [5, 11]
     for axes, place in zip(panels, (5, 11, 18), strict=True):
@@ -137,6 +143,29 @@ def test_surprise_is_a_colour_and_the_likeliest_are_bars(tmp_path):
         assert colours.count(to_rgb("C1")) == (place < 18)
         assert len(widths) == 4 + (place < 18 and came == 4)
     assert panels[1].get_title().startswith("11, after no␣dog␣saw↵\n")
+
+
+def test_bars_and_their_axis_are_in_percent_and_end_at_one():
+    axes = Figure().subplots()
+    texts._draw_bars(axes, [1, 0], 0, np.array([0.04, 0.96]), {0: "a", 1: "b"})
+    assert axes.get_xlim() == (0.0, 1.0)
+    assert axes.xaxis.get_major_formatter()(0.5) == "50%"
+    long, short = axes.texts
+    assert (long.get_text(), long.get_ha()) == ("96.0%", "right")
+    assert (short.get_text(), short.get_ha()) == ("4.0%", "left")
+
+
+def test_a_line_ends_after_a_token_with_a_line_break():
+    pytest.importorskip("tokenizers")
+    lines = [20 * "if a:\n    b\n"]
+    sizes = {**zoo.info("char_rnn").tiny, "tokenizer": "bpe", "vocabulary_size": 270}
+    model = zoo.get("char_rnn", data=lines, seed=0, **sizes)
+    strip = explore.next_tokens(model, lines[0][:24]).axes[0]
+    names = [text.get_text() for text in strip.texts]
+    line_of = [round(text.get_position()[1]) for text in strip.texts]
+    assert any("↵" in name[:-1] for name in names), "a token that goes on after its line break"
+    ends = [0, *np.cumsum(["↵" in name for name in names])[:-1]]
+    assert line_of == ends
 
 
 def test_by_default_the_greatest_surprises_are_shown():

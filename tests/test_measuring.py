@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from contract_data import images, labelled, measured_run, text, tiny, training_data
+from PIL import Image
 
-from keras_genai import cli, data, measure, measuring, metrics, zoo
+from keras_genai import cli, data, measure, measuring, metrics, pictures, zoo
 from keras_genai._text import with_spread
 from keras_genai.metrics import frechet_distance, importance_nll
 from keras_genai.models.gans.cgan import CGAN
@@ -463,6 +464,18 @@ def test_a_picture_has_bars_only_if_there_are_shares(table, tmp_path, monkeypatc
     labels = [label.get_text() for label in both[-1].get_yticklabels()]
     for label in ("precision (higher, to 1)", "copies (lower, to 0)", "closer_to_train (0.5)"):
         assert label in labels
+
+
+def test_a_picture_of_texts_is_as_high_as_they_are(tmp_path):
+    def height(panel, shares):
+        pictures.save_measured(tmp_path / "a.png", {"a": "b", "c": panel}, shares, ["d 1"])
+        with Image.open(tmp_path / "a.png") as picture:
+            return picture.height
+
+    shares = {"e (higher, to 1)": 0.5}
+    short, long = height("b\n" * 3, shares), height("b\n" * 30, shares)
+    assert short < 250 and long - short == pytest.approx(27 * 14, abs=2)
+    assert height("b " * 600, {}) == pytest.approx(height("b\n" * 20, {}), abs=2), "wrapped"
 
 
 def test_variety_is_that_of_fifty_words_or_left_out(writer, capsys):

@@ -14,7 +14,7 @@ import tensorflow as tf
 from contract_data import METRIC, images, measured_run, text, tiny
 from PIL import Image
 
-from keras_genai import cli, zoo
+from keras_genai import cli, tokenizers, zoo
 from keras_genai import data as dataset
 from keras_genai import measuring as measuring_module
 from keras_genai.data.licences import LICENCES, licence_of
@@ -125,7 +125,10 @@ def test_a_card_shows_the_command_only_if_there_is_one(published_once):
     short = cards.card({**named, "steps_per_epoch": 2}, folder)
     assert re.search(r"\$ keras-genai train gan .*--steps_per_epoch 2 .*\n", short)
     # No option says this.
-    assert "keras-genai train" not in cards.card({**named, "shuffle": False}, folder)
+    without = cards.card({**named, "shuffle": False}, folder)
+    assert "keras-genai train" not in without and "| Parameters |" not in card
+    assert re.search(r"\| Parameters \| `latent_dim=8`, .*`; the others as by default \|", without)
+    assert "seed=" not in without.split("## How it was trained")[1]
 
 
 @pytest.mark.parametrize(
@@ -199,11 +202,46 @@ def test_a_card_of_text_begins_with_text(tmp_path, catalogue):
     card = (folder / "README.md").read_text("utf-8")
     assert card.startswith(f"# char_rnn.blobs\n\n    {samples.splitlines()[0]}".rstrip())
     assert f"{len(model.vocabulary)} characters" in card and "Not checked" in card
+    assert "context of 12" in card and "`max_length` counts characters" in card
+    assert "goes on with a text" in card and "keras_genai[text]" not in card
     golden = published.read(folder)["golden"]
     assert golden["values"] == samples[: published.GOLDEN_CHARACTERS]
     for end, difference in (("", 0), ("?", 1), ("??", 2)):
         other = golden["values"][: 100 - len(end)] + end
         assert published.golden_difference([other], golden) == difference
+
+
+def card_of_text(entry, folder, recipe, tokenizer, vocabulary):
+    """A card as if the entry were one of text."""
+    (folder / "samples.txt").write_text("a text")
+    arguments = {"tokenizer": tokenizer, "vocabulary": vocabulary}
+    changes = {"modality": "text", "task": "prompt", "samples": "samples.txt", "recipe": recipe}
+    return cards.card({**entry, **changes, "arguments": arguments}, folder)
+
+
+def test_a_card_of_text_says_what_its_tokens_need(published_once, tmp_path):
+    pytest.importorskip("tokenizers")
+    vocabulary = tokenizers.learn("bpe", ["a b"], [], 257)
+    card = card_of_text(published_once[0], tmp_path, "gpt", "bpe", vocabulary)
+    for words in ("tokenizer `bpe`", "`max_length` counts tokens", '"keras_genai[text]"'):
+        assert words in card
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "vocabulary", "gap"),
+    [
+        ("characters", " Oceonu", "Once u[MASK]on"),
+        ("characters", "床前明月", 5 * "[MASK]"),
+        ("bytes", "", "Once u[MASK]on"),
+        ("words", '["Once", "a", "time"]', "Once [MASK] a time"),
+    ],
+)
+def test_a_card_of_a_model_that_fills_gaps_fills_one(
+    published_once, tmp_path, tokenizer, vocabulary, gap
+):
+    card = card_of_text(published_once[0], tmp_path, "bert", tokenizer, vocabulary)
+    assert f'text = "{gap}"  # at most 64 {tokenizer}\nprint(model.fill(text))\n' in card
+    assert "It fills gaps" in card and "goes on with" not in card
 
 
 def test_large_weights_are_halved_and_the_card_says_so(tmp_path, catalogue, monkeypatch):

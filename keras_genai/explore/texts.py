@@ -11,6 +11,7 @@ import tensorflow as tf
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from keras_genai.explore.figures import DPI, check_path, coloured, finish_words
 from keras_genai.explore.space import model_of
@@ -21,6 +22,7 @@ SIGNS = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥"})  # of what would n
 MOST_SEEN = 64  # tokens of a map of attention
 MOST_READ = 600
 MOST_PLACES = 8
+LEAST_LINES = 3  # that a strip has room for: with less its scale could not be read
 LINE = 80  # columns; a Latin letter takes one, a Chinese character two
 COLOURS = "OrRd"
 
@@ -28,8 +30,9 @@ COLOURS = "OrRd"
 def attention(model: Any, text: str, *, path: str | os.PathLike | None = None) -> Figure:
     """What each token of a text takes of which others: a map for each head of each block.
 
-    A row is a token that looks, a column one that is looked at; each row adds up to 1. What a token
-    does not see at all is grey: of a model that reads from left to right all that comes later.
+    A row is a token that looks, a column one that is looked at; each row adds up to 1. Colours go
+    by the roots of the shares, so that small ones differ too. What a token does not see at all is
+    grey: of a model that reads from left to right all that comes later.
 
     The shares are those by which a head mixes the values of tokens, not reasons for what the model
     says: values differ in size, and after the first block each place holds something of the others
@@ -66,8 +69,8 @@ def next_tokens(
     """How a text surprises a model, token by token, and what it expected at some places.
 
     Above stands the text, each token in the colour of its surprise, -log2 p(token | all before), in
-    bits. Below are the probabilities of the `k` likeliest tokens at some places, that which came in
-    another colour.
+    bits; a first token that the model does not predict is grey. Below are the probabilities of the
+    `k` likeliest tokens at some places, that which came in another colour.
 
     Args:
         model: A model of text that writes from left to right, or what `zoo.load` takes.
@@ -93,11 +96,13 @@ def next_tokens(
     likeliest = np.argsort(-log_p, axis=1, kind="stable")[:, :k]
     shown = {*ids.tolist(), *likeliest[places].ravel().tolist()}
     names = {i: token_name(model.codec, i) for i in sorted(shown)}
+    breaks = ["\n" in model.codec.decode([i]) for i in ids.tolist()]
 
     def draw(written: Any) -> Figure:
         labels = {i: written(name) for i, name in names.items()}
         before = [_end_of(model.codec.decode(ids[:place]), written) for place in places]
-        return _draw_next(ids, bits, places, before, log_p, likeliest, labels)
+        found = cells([labels[i] for i in ids.tolist()], breaks)
+        return _draw_next(ids, bits, found, places, before, log_p, likeliest, labels)
 
     return finish_words(draw, text + "".join(names.values()), path)
 
@@ -257,13 +262,16 @@ def _draw_maps(shares: np.ndarray, names: Sequence[str]) -> Figure:
         axes.set_title(f"block {block}, head {head}", fontsize=8)
     figure.supxlabel("looked at", fontsize=9)
     figure.supylabel("looks", fontsize=9)
-    figure.colorbar(colours, ax=grid, shrink=0.6, label="share; grey: not seen")
+    unseen = "; grey: not seen" if (shares == 0.0).any() else ""
+    label = f"share, coloured by its square root{unseen}"
+    figure.colorbar(colours, ax=grid, shrink=0.6, label=label)
     return figure
 
 
 def _draw_next(
     ids: np.ndarray,
     bits: np.ndarray,
+    found: np.ndarray,
     places: Sequence[int],
     before: Sequence[str],
     log_p: np.ndarray,
@@ -272,10 +280,10 @@ def _draw_next(
 ) -> Figure:
     """The text in colours, below it bars."""
     names = [labels[i] for i in ids.tolist()]
-    found = cells(names, [name.endswith(SIGNS[ord("\n")]) for name in names])
     wide = min(4, len(places))
     high = -(-len(places) // wide)
-    heights = 0.8 + 0.24 * (found[-1, 0] + 1), high * (0.8 + 0.2 * (likeliest.shape[1] + 1))
+    lines = max(found[-1, 0] + 1, LEAST_LINES)
+    heights = 0.8 + 0.24 * lines, high * (0.8 + 0.2 * (likeliest.shape[1] + 1))
     figure = Figure(figsize=(10.0, sum(heights)), dpi=DPI, layout="constrained")
     halves = figure.add_gridspec(2, 1, height_ratios=heights)
     above, below = (figure.add_subfigure(halves[i]) for i in (0, 1))
@@ -313,13 +321,18 @@ def _draw_strip(
             color="white" if share > 0.6 else "black", zorder=3,
         )  # fmt: skip
     axes.set_xlim(-0.2, LINE + 0.2)
-    axes.set_ylim(lines[-1] + 0.6, -0.6)
+    num_lines = max(lines[-1] + 1, LEAST_LINES)
+    axes.set_ylim(num_lines - 0.4, -0.6)
     axes.axis("off")
     known = bits[~np.isnan(bits)]
-    mean = f"{known.mean():.2f} bits a token" if len(known) else "nothing was expected"
-    axes.set_title(f"{len(names)} tokens, {mean}; framed: those below", fontsize=10)
+    mean = f", {known.mean():.2f} bits a token" if len(known) else ""
+    unknown = "; grey: the first is not predicted" if len(known) < len(bits) else ""
+    axes.set_title(f"{len(names)} tokens{mean}; framed: those below{unknown}", fontsize=10)
     scale = ScalarMappable(Normalize(0.0, most), COLOURS)
-    figure.colorbar(scale, ax=axes, extend="max", label="surprise, bits", aspect=8)
+    figure.colorbar(
+        scale, ax=axes, extend="max", label="surprise, bits", aspect=8,
+        shrink=min(1.0, 6.0 / num_lines), anchor=(0.0, 1.0),
+    )  # fmt: skip
 
 
 def _draw_bars(
@@ -329,10 +342,18 @@ def _draw_bars(
     shown = likeliest if came is None or came in likeliest else [*likeliest, came]
     heights = np.arange(len(shown)) + 0.5 * (np.arange(len(shown)) >= len(likeliest))
     colours = ["C1" if token == came else "C0" for token in shown]
-    bars = axes.barh(heights, p[shown], color=colours)
-    axes.bar_label(bars, [f"{value:.1%}" for value in p[shown]], padding=2, fontsize=7)
+    axes.barh(heights, p[shown], color=colours)
+    for height, value in zip(heights, p[shown], strict=True):
+        inside = value > 0.8  # beside so long a bar is no room
+        axes.annotate(
+            f"{value:.1%}", (value, height), (-2 if inside else 2, 0), textcoords="offset points",
+            ha="right" if inside else "left", va="center", fontsize=7,
+            color="white" if inside else "black",
+        )  # fmt: skip
     axes.set_yticks(heights, [labels[token] for token in shown], fontsize=8)
-    axes.set_xlim(0.0, 1.25 * max(p[shown].max(), 0.05))
+    axes.set_xlim(0.0, min(1.25 * max(p[shown].max(), 0.05), 1.0))
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.tick_params(axis="x", labelsize=7)
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_genai import tokenizers
 from keras_genai._text import BETWEEN_TEXTS, number, with_spread
 from keras_genai.data.loading import KNOWN
 from keras_genai.data.loading import names as embedded
 from keras_genai.layers import lora
 from keras_genai.measuring import MEANINGS, likelihood_of
+from keras_genai.models.masked_text_model import MaskedTextModel
+from keras_genai.models.text_model import TextModel
+from keras_genai.tokenizers import MASK
 from keras_genai.zoo import registry
 
 # Metrics that say how much of the training set comes back, and beyond what that is a sign of it:
@@ -108,12 +110,7 @@ def _samples(entry: Mapping[str, Any], folder: Path) -> str:
 def _purpose(entry: Mapping[str, Any]) -> str:
     data, arguments = entry["data"]["name"], entry["arguments"]
     if entry["modality"] == "text":
-        codec = _codec(arguments)
-        return (
-            f"It goes on with a text in the manner of `{data}`, {codec.unit[:-1]} by "
-            f"{codec.unit[:-1]}, and knows {codec.num_tokens:,} {codec.unit}. For teaching and for "
-            "trying things out."
-        )
+        return _purpose_of_text(_text_model(entry), data)
     if entry["modality"] == "ratings":
         return (
             f"It ranks the {len(json.loads(arguments['catalogue'])):,} items of `{data}` for users "
@@ -130,14 +127,65 @@ def _purpose(entry: Mapping[str, Any]) -> str:
     )
 
 
-def _codec(arguments: Mapping[str, Any]) -> tokenizers.Tokenizer:
-    return tokenizers.load(arguments.get("tokenizer", "characters"), arguments["vocabulary"])
+def _text_model(entry: Mapping[str, Any]) -> TextModel:
+    """The entry's model, without networks."""
+    return registry.info(entry["recipe"]).function(**entry["arguments"])
+
+
+def _purpose_of_text(model: TextModel, data: str) -> str:
+    unit = model.codec.unit
+    if isinstance(model, MaskedTextModel):
+        does = (
+            f"It fills gaps in texts like those of `{data}`, of one {unit[:-1]} each, from what "
+            "stands on both sides. It writes too, as above, but for that take a model that reads "
+            "from left to right, such as `gpt`."
+        )
+    else:
+        does = f"It goes on with a text in the manner of `{data}`, {unit[:-1]} by {unit[:-1]}."
+    return (
+        f"{does} It knows {model.num_tokens:,} {unit}, those of the tokenizer `{model.tokenizer}`, "
+        f"and was trained with a context of {model.sequence_length:,} of them "
+        "(`sequence_length`). For teaching and for trying things out."
+    )
+
+
+def _call_of_text(model: TextModel) -> str:
+    """Python that shows what a model of text is for."""
+    unit = model.codec.unit
+    if not isinstance(model, MaskedTextModel):
+        return "print(model.generate(max_length=300, seed=1))"
+    return (
+        f'text = "{_text_to_fill(model)}"  # at most {model.sequence_length:,} {unit}\n'
+        "print(model.fill(text))\n"
+        "print(model.candidates(text, k=3))  # and their probabilities"
+    )
+
+
+def _text_to_fill(model: MaskedTextModel) -> str:
+    """An English text with a gap; where its characters or words are unknown, gaps alone."""
+    letters = model.codec.unit in ("characters", "bytes")
+    text = f"Once u{MASK}on" if letters else f"Once {MASK} a time"
+    try:
+        model.codec.encode_masked(text, model.mask)
+    except ValueError:
+        return 5 * MASK
+    return text
+
+
+def _needs_of_text(model: TextModel) -> str:
+    extra = ' Its tokenizer needs the extra `text`: `pip install "keras_genai[text]"`.'
+    return (
+        f"`max_length` counts {model.codec.unit}, those of a prompt too."
+        f"{extra * (model.tokenizer == 'bpe')}\n\n"
+    )
 
 
 def _loading(entry: Mapping[str, Any], in_checkout: bool) -> str:
     name, recipe, tag = entry["name"], entry["recipe"], entry["tag"]
+    needs = ""
     if entry["modality"] == "text":
-        call = "print(model.generate(max_length=300, seed=1))"
+        model = _text_model(entry)
+        call, needs = _call_of_text(model), _needs_of_text(model)
         command = f"keras-genai generate {name} --max_length 300"
     elif entry["modality"] == "ratings":
         liked = json.loads(entry["arguments"]["catalogue"])[:3]
@@ -161,8 +209,8 @@ def _loading(entry: Mapping[str, Any], in_checkout: bool) -> str:
     return (
         f'```python\nfrom keras_genai import zoo\n\nmodel = zoo.get("{recipe}", weights="{tag}")\n'
         f"{call}\n```\n\n```console\n$ {command}\n```\n\n"
-        f"{where} {entry['parameters']:,} parameters, {entry['weights']['bytes'] / 1e6:.1f} MB as "
-        f"{entry['weights']['dtype']}."
+        f"{needs}{where} {entry['parameters']:,} parameters, "
+        f"{entry['weights']['bytes'] / 1e6:.1f} MB as {entry['weights']['dtype']}."
     )
 
 
@@ -182,7 +230,11 @@ def _training(entry: Mapping[str, Any]) -> str:
         ("Commit", entry["commit"] or "not noted down"),
         ("Seed", str(entry["seed"])),
     ]
-    command = f"```console\n$ {_command(entry)}\n```\n\n" if _has_command(entry) else ""
+    command = ""
+    if _has_command(entry):
+        command = f"```console\n$ {_command(entry)}\n```\n\n"
+    else:
+        facts.append(("Parameters", _parameters(entry)))
     path = "" if _has_name(entry) else " --data PATH"
     return (
         f"{command}{table(facts)}\n\n`keras-genai reproduce {entry['name']}{path}` trains it "
@@ -227,13 +279,27 @@ def _command(entry: Mapping[str, Any]) -> str:
         words += ["--steps_per_epoch", str(entry["steps_per_epoch"])]
     if entry["validation_split"]:
         words += ["--validation_split", str(entry["validation_split"])]
-    for parameter in recipe.parameters:
+    for name, value in _changed(entry).items():
+        words += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
+    return shlex.join(words)
+
+
+def _parameters(entry: Mapping[str, Any]) -> str:
+    """What a command would say of the recipe, but for the seed, which has a line of its own."""
+    changed = [f"`{k}={v!r}`" for k, v in _changed(entry).items() if k != "seed"]
+    return f"{', '.join(changed)}; the others as by default" if changed else "as by default"
+
+
+def _changed(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe's parameters that are not as by default, nor from the data."""
+    changed = {}
+    for parameter in registry.info(entry["recipe"]).parameters:
         name, default = parameter["name"], parameter["default"]
         value = entry["arguments"].get(name, default)  # the recipe may have it since
         from_data = default is None and name not in ("seed", *lora.TUNING)
         if value != default and not from_data:
-            words += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
-    return shlex.join(words)
+            changed[name] = value
+    return changed
 
 
 def is_memorisation(row: Mapping[str, Any]) -> bool:
@@ -356,11 +422,9 @@ def _limits(entry: Mapping[str, Any]) -> str:
         lines = [
             "What it writes has the form of its training text, not meaning: nothing it says is so.",
         ]
-        codec = _codec(entry["arguments"])
+        codec = _text_model(entry).codec
         if not codec.knows_all:
-            lines.append(
-                f"{codec.unit.capitalize()} that its training text lacks are refused in prompts."
-            )
+            lines.append(f"{codec.unit.capitalize()} that its training text lacks are refused.")
     elif entry["modality"] == "ratings":
         lines = [
             "It knows the items of its catalogue only, and of them nothing but who likes them.",
