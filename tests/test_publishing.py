@@ -209,6 +209,9 @@ def test_a_card_of_text_begins_with_text(tmp_path, catalogue):
     for end, difference in (("", 0), ("?", 1), ("??", 2)):
         other = golden["values"][: 100 - len(end)] + end
         assert published.golden_difference([other], golden) == difference
+    change(run / "metrics.json", num_samples=99)
+    with pytest.raises(ValueError, match=r"are of 100 samples at least.*Received: 99 "):
+        publish([run], catalogue, data=data, overwrite=True)
 
 
 def card_of_text(entry, folder, recipe, tokenizer, vocabulary):

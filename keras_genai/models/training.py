@@ -19,7 +19,6 @@ import tensorflow as tf
 from keras_genai import data as data_module
 from keras_genai import distribution
 from keras_genai._log import logger, say, warn
-from keras_genai._text import plural
 from keras_genai.data import pipeline
 
 
@@ -519,7 +518,7 @@ def _announce(
     first: int, last: int | None, minutes: float | None,
 ) -> int:  # fmt: skip
     """Says what is about to happen and how long it takes; returns the expected last epoch."""
-    items = plural(source.modality) if source.modality == "ratings" else "items"
+    items = {"ratings": "users", "text": "windows"}.get(source.modality, "items")
     size = f"{len(source):,} {items}, " if source.exact else ""
     what = model._title
     if model.num_frozen:

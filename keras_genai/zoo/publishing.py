@@ -18,7 +18,7 @@ from keras_genai._provenance import generated_by
 from keras_genai._text import BETWEEN_TEXTS
 from keras_genai.data.base import Dataset
 from keras_genai.data.licences import licence_of
-from keras_genai.measuring import IMAGES
+from keras_genai.measuring import IMAGES, TEXTS
 from keras_genai.zoo import cards, generated, loading, published, registry, weights
 
 METRICS = "metrics.json"
@@ -150,8 +150,8 @@ def _metric_facts(
     data: Mapping[str, Any],
     references: References,
 ) -> dict[str, Any]:
-    of_images = registry.info(configs[0]["recipe"]).modality == "image"
-    least = min(IMAGES, data.get("test", 0)) if of_images else 0
+    samples = {"image": min(IMAGES, data.get("test", 0)), "text": TEXTS}
+    least = samples.get(registry.info(configs[0]["recipe"]).modality, 0)
     measurements = [_measurement(folder, data, least) for folder in folders]
     return {
         "measured": {key: v for key, v in measurements[0].items() if key != "metrics"},
@@ -361,7 +361,7 @@ def _measurement(folder: Path, data: Mapping[str, Any], least: int) -> dict[str,
             )
     if measurement["num_samples"] < least:
         raise ValueError(
-            f"Numbers of an entry of images on these data are of {least:,} samples: measure again "
+            f"Numbers of an entry on these data are of {least:,} samples at least: measure again "
             f"without --samples, `keras-genai measure {folder}`. "
             f"Received: {measurement['num_samples']:,} in {str(path)!r}"
         )
