@@ -142,7 +142,7 @@ def test_merging_gives_a_smaller_plain_model_that_computes_the_same(base, tuned,
     loaded.run_eagerly = True
     np.testing.assert_array_equal(loaded(IDS), merged(IDS))
     loaded.fit(text(), epochs=1, run_dir=False, **{**QUIET, "steps_per_epoch": 1})
-    with pytest.raises(ValueError, match="nothing to merge.*Received: "):
+    with pytest.raises(ValueError, match="no LoRA to merge.*Received: "):
         merged.merge_lora()
 
 
