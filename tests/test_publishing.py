@@ -310,7 +310,7 @@ def test_an_average_is_published_in_place_of_its_network(tmp_path, catalogue):
         ),
         (
             lambda run: change(run / "metrics.json", num_samples=5),
-            {"data": PARTS}, "are of 9 samples at least: measure again without --samples.*Received: 5 in",
+            {"data": PARTS}, "9 samples at least: measure again without --samples.*Received: 5 in",
         ),
         (lambda run: (run / "config.json").unlink(), {}, "not a run folder"),
         (lambda run: change(run / "config.json", recipe="GAN"), {}, "No recipe of this name"),

@@ -157,8 +157,8 @@ def test_a_folder_with_other_things_or_another_run_is_refused(tmp_path):
     eager().fit(images(), epochs=1, run_dir=tmp_path / "run", **QUIET)
     kept = (tmp_path / "run" / "checkpoint.keras").read_bytes()
     others = [
-        (eager(latent_dim=9), images(), "arguments"),
-        (eager(seed=1), images(), "arguments"),
+        (eager(latent_dim=9), images(), "latent_dim"),
+        (eager(seed=1), images(), "seed"),
         (eager(), images(seed=1), "data_fingerprint"),
         (eager("vae"), images(), "recipe"),
     ]
