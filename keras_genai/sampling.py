@@ -233,7 +233,7 @@ def write(
     counts = tf.scatter_nd(tf.stack([rows, read], 2), tf.ones_like(read), [n, num_tokens + 1])
     seen = counts[:, :num_tokens] > 0  # N V
     start = tf.convert_to_tensor(start)
-    state = (start, ids[start], tf.identity(ids), states, seen, lengths == 0)
+    state = (start, ids[start], ids, states, seen, lengths == 0)
     return tf.while_loop(goes_on, body, state)[2]
 
 

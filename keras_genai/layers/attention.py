@@ -100,16 +100,12 @@ def attention_shares(query, key, visible):
         float32 (B, N, T, T'); rows add up to 1, and what is not visible has exactly 0.
     """
     query *= query.shape[-1] ** -0.5  # before the products, which float16 may not hold
-    if _is_single(query):
+    # Of one text and one place a sum of products, which XLA fuses, is faster than `matmul`.
+    if (query.shape[0], query.shape[2]) == (1, 1):
         scores = tf.reduce_sum(query * key, 3)[:, :, None]
     else:
         scores = tf.matmul(query, key, transpose_b=True)
     return tf.nn.softmax(tf.where(visible, tf.cast(scores, "float32"), -1e9))
-
-
-def _is_single(query):
-    """One text and one place: sums of products, which XLA fuses, are faster than `matmul`."""
-    return (query.shape[0], query.shape[2]) == (1, 1)
 
 
 def attend(query, key, value, visible, drop=tf.identity):
