@@ -21,6 +21,14 @@ os.environ.update(
 )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """A test and its fixtures draw the same numbers in each run: one that fails fails again."""
+    import keras
+
+    keras.utils.set_random_seed(int(os.environ.get("KERAS_GENAI_TEST_SEED", "0")))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def folders(tmp_path_factory):
     """Runs, data sets and caches stay out of the checkout and of the user's own folders."""

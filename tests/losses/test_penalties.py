@@ -66,11 +66,14 @@ def test_r1_penalty_is_that_of_finite_differences():
 
 
 def critic(module, policy="float32"):
-    """Both kinds of convolution, of few and of more channels, and a score in float32."""
+    """Both kinds of convolution, of few and of more channels, and a score in float32.
+
+    It is smooth: where the slope of a unit jumps, rounding alone can change a gradient much.
+    """
     image = keras.Input(SHAPE[1:])
     options = {"strides": 2, "padding": "same", "dtype": policy}
-    x = keras.layers.LeakyReLU(0.2, dtype=policy)(module.Conv2D(6, 4, **options)(image))
-    x = keras.layers.LeakyReLU(0.2, dtype=policy)(module.Conv2D(8, 4, **options)(x))
+    x = keras.layers.Activation("swish", dtype=policy)(module.Conv2D(6, 4, **options)(image))
+    x = keras.layers.Activation("swish", dtype=policy)(module.Conv2D(8, 4, **options)(x))
     return keras.Model(image, keras.layers.Dense(1)(keras.layers.Flatten()(x)))
 
 
@@ -103,7 +106,7 @@ def test_penalties_are_float32_under_any_policy(policy):
         penalties_and_gradients(half), penalties_and_gradients(exact), strict=True
     ):
         assert value.dtype == tf.float32
-        np.testing.assert_allclose(value, other, rtol=0.1, atol=0.02)
+        assert np.linalg.norm(value - other) < 0.03 * np.linalg.norm(other)
     # In float16 their squares would be infinite.
     steep = squared_gradient_norms(lambda x, training: 300.0 * tf.cast(x, "float16"), X_REAL)
     np.testing.assert_allclose(steep, 300.0**2 * np.prod(SHAPE[1:]), rtol=1e-4)
