@@ -24,6 +24,7 @@ MODALITIES = ("image", "text", "audio", "music", "video", "ratings")
 TASKS = ("unconditional", "labels", "prompt", "transform", "recommend")
 # Of whole numbers, besides those whose default is 0.
 MAY_BE_0 = ("seed", "warmup_steps", "decay_steps", "trainable_blocks")
+BELOW_1 = ("dropout", "ema_decay", "decay")
 
 _RECIPES: dict[str, "Recipe"] = {}
 
@@ -258,7 +259,11 @@ def _check_value(recipe: str, parameter: Mapping[str, Any], value: Any) -> None:
     sides = value if isinstance(value, list | tuple) else ()
     expected, fits = {
         "int": (f"a whole number, at least {at_least}", whole and value >= at_least),
-        "float": ("a number", whole or isinstance(value, float | np.floating)),
+        "float": (
+            "a number, at least 0" + " and below 1" * (name in BELOW_1),
+            (whole or isinstance(value, float | np.floating))
+            and 0 <= value < (1 if name in BELOW_1 else np.inf),
+        ),
         "bool": ("True or False", isinstance(value, bool | np.bool_)),
         "str": ("a string", isinstance(value, str)),
         "shape": (
