@@ -1,8 +1,10 @@
 """Trainings that go wrong are stopped or advised; healthy ones are left in peace."""
 
 import csv
+import math
 import re
 import string
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -12,6 +14,7 @@ from contract_data import FEW, eager, images, text, tiny, training_data
 
 from keras_genai import pictures, zoo
 from keras_genai.callbacks import health
+from keras_genai.models import training
 
 QUIET = {"batch_size": 8, "verbose": 0}
 LONG = {"steps_per_epoch": 100, "epochs": 4, "run_dir": False}
@@ -193,6 +196,29 @@ def test_the_network_that_broke_is_named():
         for network in (model.decoder, model.encoder):
             model._watch(network)
         assert model.broken_network == name
+
+
+@pytest.mark.parametrize(("epochs", "told"), [(3, False), (4, True)])
+def test_a_schedule_that_ends_early_is_noticed(epochs, told, at_once):
+    """Eight steps of twelve are no reason, eight of sixteen are."""
+    model = eager("gpt", warmup_steps=2, decay_steps=8)
+    sentences = advice(model.fit(text(), steps_per_epoch=4, epochs=epochs, run_dir=False, **QUIET))
+    assert ["decay_steps=16" in sentence for sentence in sentences] == [True] * told
+
+
+def test_the_step_at_which_the_clock_ends_training_is_expected(monkeypatch):
+    """A training that goes on after 400 s and 900 steps, at 60 steps in 100 s."""
+    now = [1000.0]
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    follow = training.FollowProgress(None, None, 60, math.inf, seconds=1000.0)
+    follow.set_model(SimpleNamespace(progress=training.Progress(9, 900, 900, 400_000)))
+    follow.start_clock(follow.model.progress)
+    follow.on_train_begin()
+    now[0] += 100.0
+    follow.model.progress = training.Progress(10, 960, 960, 500_000)
+    assert follow.expected_steps() == 960 + 500 * 0.6
+    follow.last = 12
+    assert follow.expected_steps() == 960 + 2 * 60
 
 
 def test_checks_that_compute_keep_to_their_budget(monkeypatch):

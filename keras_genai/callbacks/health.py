@@ -8,7 +8,7 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -29,11 +29,17 @@ class Health(keras.callbacks.Callback):
     Args:
         source: The training data.
         rows: The history of the run that is continued, as in `history.csv`.
+        expected_steps: Says after an epoch at which step training will end.
     """
 
-    def __init__(self, source: Any, rows: Sequence[Mapping[str, Any]] = ()):
+    def __init__(
+        self,
+        source: Any,
+        rows: Sequence[Mapping[str, Any]] = (),
+        expected_steps: Callable[[], float] = lambda: 0.0,
+    ):
         super().__init__()
-        self.source = source
+        self.source, self.expected_steps = source, expected_steps
         self.advice: dict[int, list[str]] = {}  # by epoch, counted from 1
         self.logs = [{k: float(v) for k, v in row.items() if k != "advice"} for row in rows]
         self.earlier = "; ".join(row.get("advice", "") for row in rows)
@@ -241,5 +247,18 @@ def climbing_validation(health: Health) -> str | None:
     )
 
 
-CHECKS = (sure_discriminator, climbing_validation)
+def rate_falls_early(health: Health) -> str | None:
+    """A schedule that ends before half of the training: the rest moves the weights little."""
+    decay_steps = health.model.arguments.get("decay_steps") or math.inf
+    expected = health.expected_steps()
+    if expected < 2 * decay_steps:
+        return None
+    rounded = round(expected, 2 - len(str(int(expected))))  # two digits
+    return (
+        f"The learning rate is at its lowest from step {decay_steps:,} on, and training comes to "
+        f"about {rounded:,.0f} steps: with decay_steps={rounded:.0f} it learns more"
+    )
+
+
+CHECKS = (sure_discriminator, climbing_validation, rate_falls_early)
 COSTLY_CHECKS = (samples_alike, outputs_alike, posterior_collapse, dead_codes, unused_vocabulary)

@@ -51,10 +51,12 @@ class Progress:
 class FollowProgress(keras.callbacks.Callback):
     """Keeps `model.progress`, starts each epoch at its place in the data, stops by the clock."""
 
-    def __init__(self, position: tf.Variable, end: tf.Variable, steps: int, seconds: float):
+    def __init__(
+        self, position: tf.Variable, end: tf.Variable, steps: int, last: float, seconds: float
+    ):
         super().__init__()
         self.position, self.end, self.steps = position, end, steps
-        self.seconds = seconds
+        self.last, self.seconds = last, seconds
         self.progbar: keras.callbacks.ProgbarLogger | None = None
         self.carried_means: list[np.ndarray] | None = None
         self.cut_after = 0
@@ -62,6 +64,9 @@ class FollowProgress(keras.callbacks.Callback):
     def start_clock(self, progress: Progress) -> None:
         """The clock goes on from where an earlier part of the run left it."""
         self.started = time.monotonic() - progress.milliseconds / 1000
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.first_step, self.began = self.model.progress.step, time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         progress = self.model.progress
@@ -92,6 +97,14 @@ class FollowProgress(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         if self.progbar and self.cut_after:  # Keras has printed a line as of a whole epoch
             say(f"Stopped by the clock after {self.cut_after} of the epoch's {self.steps} steps")
+
+    def expected_steps(self) -> float:
+        """After an epoch: the step at which training will end, by the clock at its pace so far."""
+        progress = self.model.progress
+        pace = (progress.step - self.first_step) / (time.monotonic() - self.began)
+        steps_to_go = min((self.last - progress.epoch) * self.steps,
+                          (self.seconds - self._elapsed) * pace)  # fmt: skip
+        return progress.step + steps_to_go
 
     @property
     def time_is_up(self) -> bool:
@@ -359,9 +372,12 @@ def plan(
     expected = _announce(model, recipe, source, batch_size, steps, first, last, minutes)
     model.begin(source)
 
-    follow = FollowProgress(position, end, steps, math.inf if minutes is None else minutes * 60)
+    follow = FollowProgress(
+        position, end, steps,
+        math.inf if last is None else last, math.inf if minutes is None else minutes * 60,
+    )  # fmt: skip
     stop = StopWhenAsked(follow)
-    watch = health.Health(source, folder.rows if folder else ())
+    watch = health.Health(source, folder.rows if folder else (), follow.expected_steps)
     if isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = callbacks.callbacks
     user = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else [*(callbacks or [])]
