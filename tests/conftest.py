@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import random
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,7 +28,10 @@ def pytest_runtest_setup():
     """A test and its fixtures draw the same numbers in each run: one that fails fails again."""
     import keras
 
+    from keras_genai.models import base
+
     keras.utils.set_random_seed(int(os.environ.get("KERAS_GENAI_TEST_SEED", "0")))
+    base.secrets = SimpleNamespace(randbelow=random.randrange)  # of models made without a seed
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -206,19 +206,28 @@ def test_a_schedule_that_ends_early_is_noticed(epochs, told, at_once):
     assert ["decay_steps=16" in sentence for sentence in sentences] == [True] * told
 
 
+def test_only_a_schedule_that_is_in_use_is_spoken_of(at_once):
+    model = eager("gpt", warmup_steps=2, decay_steps=8)
+    model.compile(keras.optimizers.Adam(1e-3))
+    assert not advice(model.fit(text(), steps_per_epoch=4, epochs=4, run_dir=False, **QUIET))
+
+
 def test_the_step_at_which_the_clock_ends_training_is_expected(monkeypatch):
-    """A training that goes on after 400 s and 900 steps, at 60 steps in 100 s."""
+    """A run that goes on after 400 s and 900 steps: it compiles for 40 s, then a step a second."""
     now = [1000.0]
     monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
     follow = training.FollowProgress(None, None, 60, math.inf, seconds=1000.0)
     follow.set_model(SimpleNamespace(progress=training.Progress(9, 900, 900, 400_000)))
     follow.start_clock(follow.model.progress)
-    follow.on_train_begin()
-    now[0] += 100.0
-    follow.model.progress = training.Progress(10, 960, 960, 500_000)
-    assert follow.expected_steps() == 960 + 500 * 0.6
+    now[0] += 40.0
+    follow.compiled = (901, follow._elapsed)
+    now[0] += 60.0
+    follow.model.progress = training.Progress(10, 961, 961, 500_000)
+    assert follow.expected_steps() == 961 + 500
     follow.last = 12
-    assert follow.expected_steps() == 960 + 2 * 60
+    assert follow.expected_steps() == 961 + 2 * 60
+    follow.last, follow.seconds = math.inf, math.inf
+    assert follow.expected_steps() == math.inf
 
 
 def test_checks_that_compute_keep_to_their_budget(monkeypatch):

@@ -1,5 +1,7 @@
 """The registry: names, suggestions, users' own recipes, the generated index, loading."""
 
+import math
+
 import keras
 import pytest
 from contract_data import images
@@ -101,11 +103,11 @@ def test_loading_what_is_not_there_or_damaged(tmp_path):
         ({"latent_dim": "64"}, "a whole number, at least 1"),
         ({"latent_dim": True}, "a whole number, at least 1"),
         ({"seed": -1}, "a whole number, at least 0"),
-        ({"learning_rate": "fast"}, "a number, at least 0"),
-        ({"learning_rate": -1e-3}, "a number, at least 0"),
-        ({"learning_rate": float("inf")}, "a number, at least 0"),
-        ({"r1_gamma": float("nan")}, "a number, at least 0"),
-        ({"ema_decay": 1.0}, "a number, at least 0 and below 1"),
+        ({"learning_rate": "fast"}, "a finite number, at least 0"),
+        ({"learning_rate": -1e-3}, "a finite number, at least 0"),
+        ({"learning_rate": float("inf")}, "a finite number, at least 0"),
+        ({"r1_gamma": float("nan")}, "a finite number, at least 0"),
+        ({"ema_decay": 1.0}, "a finite number, at least 0 and below 1"),
         ({"image_shape": 28}, "positive whole numbers such as"),
         ({"image_shape": (28, 28.5, 1)}, "positive whole numbers such as"),
         ({"image_shape": (28, -28, 1)}, "positive whole numbers such as"),
@@ -117,6 +119,25 @@ def test_values_of_another_kind_are_refused(override, expected):
     ((name, value),) = override.items()
     with pytest.raises(ValueError, match=rf"`{name}` of `dcgan` is {expected}.*Received: {name}="):
         zoo.get("dcgan", **override)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "share"), [("gpt", "dropout"), ("dcgan", "ema_decay"), ("vq_vae", "decay")]
+)
+def test_shares_lie_below_1(recipe, share):
+    for value in (0.0, 0.999):
+        assert getattr(zoo.get(recipe, **{share: value}), share) == value
+    with pytest.raises(ValueError, match=rf"`{share}` .* below 1. Received: {share}=1.0"):
+        zoo.get(recipe, **{share: 1.0})
+
+
+def test_a_recipe_may_mean_another_range():
+    """By its default: what it does with it is its own affair."""
+    check = registry._check_value
+    check("own", {"name": "log_scale", "type": "float", "default": -3.0}, -5.0)
+    check("own", {"name": "decay", "type": "float", "default": 1.0}, 2.0)
+    with pytest.raises(ValueError, match="is a finite number. Received: log_scale=-inf"):
+        check("own", {"name": "log_scale", "type": "float", "default": -3.0}, -math.inf)
 
 
 def test_a_name_in_capitals_finds_the_right_one():

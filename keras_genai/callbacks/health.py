@@ -249,14 +249,19 @@ def climbing_validation(health: Health) -> str | None:
 
 def rate_falls_early(health: Health) -> str | None:
     """A schedule that ends before half of the training: the rest moves the weights little."""
-    decay_steps = health.model.arguments.get("decay_steps") or math.inf
-    expected = health.expected_steps()
-    if expected < 2 * decay_steps:
+    optimizer = health.model.optimizer_of("")
+    schedule = optimizer._learning_rate
+    if not isinstance(schedule, keras.optimizers.schedules.CosineDecay):
+        return None
+    lowest = schedule.warmup_steps + schedule.decay_steps
+    to_go = health.expected_steps() - health.model.progress.step
+    expected = int(optimizer.iterations) + to_go
+    if not 2 * lowest <= expected < math.inf:
         return None
     rounded = round(expected, 2 - len(str(int(expected))))  # two digits
     return (
-        f"The learning rate is at its lowest from step {decay_steps:,} on, and training comes to "
-        f"about {rounded:,.0f} steps: with decay_steps={rounded:.0f} it learns more"
+        f"The learning rate is at its lowest from step {lowest:,} on, and training may come to "
+        f"about {rounded:,.0f} steps: a new run with decay_steps={rounded:.0f} would use them all"
     )
 
 

@@ -57,6 +57,7 @@ class FollowProgress(keras.callbacks.Callback):
         super().__init__()
         self.position, self.end, self.steps = position, end, steps
         self.last, self.seconds = last, seconds
+        self.compiled: tuple[int, float] | None = None  # the step and second of the first call
         self.progbar: keras.callbacks.ProgbarLogger | None = None
         self.carried_means: list[np.ndarray] | None = None
         self.cut_after = 0
@@ -64,9 +65,6 @@ class FollowProgress(keras.callbacks.Callback):
     def start_clock(self, progress: Progress) -> None:
         """The clock goes on from where an earlier part of the run left it."""
         self.started = time.monotonic() - progress.milliseconds / 1000
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        self.first_step, self.began = self.model.progress.step, time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         progress = self.model.progress
@@ -85,6 +83,7 @@ class FollowProgress(keras.callbacks.Callback):
         step = int(self.position.numpy()) + batch + 1
         self.model.progress.step = min(step, int(self.end.numpy()))
         self.model.progress.milliseconds = round(self._elapsed * 1000)
+        self.compiled = self.compiled or (self.model.progress.step, self._elapsed)
         if self.time_is_up and distribution.is_chief(self.model.distribute_strategy):
             self.model.stop_training = True
 
@@ -99,12 +98,14 @@ class FollowProgress(keras.callbacks.Callback):
             say(f"Stopped by the clock after {self.cut_after} of the epoch's {self.steps} steps")
 
     def expected_steps(self) -> float:
-        """After an epoch: the step at which training will end, by the clock at its pace so far."""
+        """After an epoch: the step at which training ends, by the clock at its pace so far."""
         progress = self.model.progress
-        pace = (progress.step - self.first_step) / (time.monotonic() - self.began)
-        steps_to_go = min((self.last - progress.epoch) * self.steps,
-                          (self.seconds - self._elapsed) * pace)  # fmt: skip
-        return progress.step + steps_to_go
+        step, second = self.compiled or (progress.step, self._elapsed)
+        pace = (progress.step - step) / max(self._elapsed - second, 1e-3)
+        by_clock = (
+            (self.seconds - self._elapsed) * pace if math.isfinite(self.seconds) else math.inf
+        )
+        return progress.step + min((self.last - progress.epoch) * self.steps, by_clock)
 
     @property
     def time_is_up(self) -> bool:

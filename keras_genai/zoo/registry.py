@@ -24,7 +24,7 @@ MODALITIES = ("image", "text", "audio", "music", "video", "ratings")
 TASKS = ("unconditional", "labels", "prompt", "transform", "recommend")
 # Of whole numbers, besides those whose default is 0.
 MAY_BE_0 = ("seed", "warmup_steps", "decay_steps", "trainable_blocks")
-BELOW_1 = ("dropout", "ema_decay", "decay")
+SHARES = ("dropout", "ema_decay", "decay")  # from 0 to below 1
 
 _RECIPES: dict[str, "Recipe"] = {}
 
@@ -251,18 +251,21 @@ def _one_of(what: str, value: str, choices: tuple[str, ...]) -> None:
 
 def _check_value(recipe: str, parameter: Mapping[str, Any], value: Any) -> None:
     """Raises ValueError where Keras would fail later, or never."""
-    name, kind = parameter["name"], parameter["type"]
-    if value is None and parameter["default"] is None:
+    name, kind, default = parameter["name"], parameter["type"], parameter["default"]
+    if value is None and default is None:
         return
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    at_least = 0 if name in MAY_BE_0 or parameter["default"] == 0 else 1
+    at_least = 0 if name in MAY_BE_0 or default == 0 else 1
+    is_share = name in SHARES and (default or 0) < 1  # a recipe may mean something else by the name
+    negative = kind == "float" and default is not None and default < 0
     sides = value if isinstance(value, list | tuple) else ()
     expected, fits = {
         "int": (f"a whole number, at least {at_least}", whole and value >= at_least),
         "float": (
-            "a number, at least 0" + " and below 1" * (name in BELOW_1),
+            "a finite number" + ", at least 0" * (not negative) + " and below 1" * is_share,
             (whole or isinstance(value, float | np.floating))
-            and 0 <= value < (1 if name in BELOW_1 else np.inf),
+            and (-np.inf if negative else 0) <= value < (1 if is_share else np.inf)
+            and value != -np.inf,
         ),
         "bool": ("True or False", isinstance(value, bool | np.bool_)),
         "str": ("a string", isinstance(value, str)),
