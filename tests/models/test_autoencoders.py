@@ -175,7 +175,7 @@ def test_noise_that_does_not_exist_is_refused():
         denoising_autoencoder.DenoisingAutoencoder(noise="fog")
     for level in (0.0, 1.1, float("nan")):
         with pytest.raises(ValueError, match="above 0 and is at most 1.*Received: noise_level="):
-            tiny("denoising_autoencoder", noise_level=level)
+            denoising_autoencoder.DenoisingAutoencoder(noise_level=level)
     with pytest.raises(ValueError, match="below 1.*Received: noise_level=1.0"):
         tiny("stacked_autoencoder", noise_level=1.0)
 
