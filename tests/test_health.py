@@ -216,14 +216,20 @@ def test_the_step_at_which_the_clock_ends_training_is_expected(monkeypatch):
     """A run that goes on after 400 s and 900 steps: it compiles for 40 s, then a step a second."""
     now = [1000.0]
     monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
-    follow = training.FollowProgress(None, None, 60, math.inf, seconds=1000.0)
+    position, end = tf.Variable(0, dtype="int64"), tf.Variable(0, dtype="int64")
+    follow = training.FollowProgress(position, end, 60, math.inf, seconds=1000.0)
+    follow.progbar = SimpleNamespace(epochs=99)
     follow.set_model(SimpleNamespace(progress=training.Progress(9, 900, 900, 400_000)))
     follow.start_clock(follow.model.progress)
+    follow.on_epoch_begin(9)
+    assert follow.progbar.epochs == 99, "nothing is known yet"
     now[0] += 40.0
     follow.compiled = (901, follow._elapsed)
     now[0] += 60.0
     follow.model.progress = training.Progress(10, 961, 961, 500_000)
     assert follow.expected_steps() == 961 + 500
+    follow.on_epoch_begin(10)
+    assert follow.progbar.epochs == 10 + 9, "the last of 20 steps"
     follow.last = 12
     assert follow.expected_steps() == 961 + 2 * 60
     follow.last, follow.seconds = math.inf, math.inf

@@ -74,9 +74,9 @@ class FollowProgress(keras.callbacks.Callback):
             for variable, value in zip(self.means, self.carried_means, strict=True):
                 variable.assign(value)
         self.carried_means = None
-        if self.progbar and math.isfinite(self.seconds) and epoch:
-            share = self._elapsed / self.seconds
-            self.progbar.epochs = max(epoch + 1, math.ceil(epoch / max(share, 1e-6)))
+        if self.progbar and self.compiled and math.isfinite(self.seconds):
+            steps_to_go = self.expected_steps() - progress.step
+            self.progbar.epochs = epoch + max(1, math.ceil(steps_to_go / self.steps))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         # With several steps an execution Keras counts past the end of an epoch.
@@ -98,7 +98,7 @@ class FollowProgress(keras.callbacks.Callback):
             say(f"Stopped by the clock after {self.cut_after} of the epoch's {self.steps} steps")
 
     def expected_steps(self) -> float:
-        """After an epoch: the step at which training ends, by the clock at its pace so far."""
+        """Between epochs: the step at which training ends, by the clock at its pace so far."""
         progress = self.model.progress
         step, second = self.compiled or (progress.step, self._elapsed)
         pace = (progress.step - step) / max(self._elapsed - second, 1e-3)
@@ -553,7 +553,8 @@ def _announce(
         say(f"{line}, about {_duration(estimate)} on 2 CPU cores{limit}, seed {model.seed}")
         return last
     say(f"{line}, for {_duration(minutes)} by the clock, seed {model.seed}")
-    return first + max(1, round(minutes * 60 / seconds_per_epoch))
+    seconds = minutes * 60 - model.progress.milliseconds / 1000
+    return first + max(1, round(seconds / seconds_per_epoch))
 
 
 def _duration(minutes: float) -> str:
