@@ -264,8 +264,9 @@ def _check_value(recipe: str, parameter: Mapping[str, Any], value: Any) -> None:
         "float": (
             "a finite number" + ", at least 0" * (not negative) + " and below 1" * is_share,
             (whole or isinstance(value, float | np.floating))
-            and (-np.inf if negative else 0) <= value < (1 if is_share else np.inf)
-            and value != -np.inf,
+            and -np.inf < value < np.inf
+            and (negative or value >= 0)
+            and not (is_share and value >= 1),
         ),
         "bool": ("True or False", isinstance(value, bool | np.bool_)),
         "str": ("a string", isinstance(value, str)),
